@@ -1,0 +1,90 @@
+//! `qb cluster`.
+
+use clap::{Args, Subcommand};
+use qb_model::{Digest, Name, Version};
+
+/// Verbs on clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Create an empty cluster
+    #[command(after_help = super::help::CREATE)]
+    Create(CreateArgs),
+    /// List the clusters
+    #[command(after_help = super::help::CLUSTER_LIST)]
+    List(super::rest::RowArgs),
+    /// Show a cluster: members, stages, what it waits for
+    Show {
+        /// The cluster
+        cluster: Name,
+    },
+    /// Attach pool nodes to a cluster and follow it until it serves
+    #[command(after_help = super::help::ATTACH)]
+    Attach(AttachArgs),
+    /// Take nodes out of a cluster, back to the pool
+    Detach {
+        /// The cluster
+        cluster: Name,
+        /// The nodes; - reads them from stdin
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Delete a cluster; its nodes return to the pool
+    Delete {
+        /// The cluster
+        cluster: Name,
+    },
+}
+
+/// `qb cluster create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The cluster's name
+    pub cluster: Name,
+    /// The driver
+    #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
+    pub driver: Name,
+    /// The version; default: the bundle's
+    #[arg(long = "k8s-version", visible_alias = "release", value_name = "VERSION")]
+    pub version: Option<Version>,
+    /// The bundle to install from; default: the newest of the driver that the site holds
+    #[arg(long, value_name = "DIGEST")]
+    pub bundle: Option<Digest>,
+}
+
+/// `qb cluster attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// The nodes; - reads them from stdin
+    #[arg(value_name = "NODE", required_unless_present_any = ["count", "control_plane"])]
+    pub nodes: Vec<String>,
+    /// This many pool nodes, chosen by the plan and signed by name
+    #[arg(short = 'n', long = "count", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=400), conflicts_with_all = ["nodes", "control_plane"])]
+    pub count: Option<u16>,
+    /// Leave the choice of nodes open: the site chooses when it gets to it
+    #[arg(long, requires = "count", conflicts_with_all = ["nodes", "control_plane", "expect"])]
+    pub auto: bool,
+    /// These nodes as control plane, the others as workers
+    #[arg(long, value_name = "NODE,NODE", value_delimiter = ',')]
+    pub control_plane: Vec<String>,
+    /// How many control plane nodes the cluster has afterwards: 1, 3 or 5
+    #[arg(long, value_name = "1|3|5", value_parser = one_three_five, conflicts_with = "control_plane")]
+    pub control_planes: Option<u8>,
+}
+
+fn one_three_five(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("1, 3 or 5: an even number survives no more than the odd one below it".into()),
+    }
+}
+
+impl ClusterCommand {
+    /// Whether it changes the site.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Show { .. })
+    }
+}

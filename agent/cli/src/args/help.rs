@@ -1,0 +1,217 @@
+//! Help: one sentence, three examples, then flags; and what mistyped verbs are called here.
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
+
+use super::{Cli, verbs};
+
+/// Of `qb` itself.
+pub const ROOT: &str = "Examples:
+  qb node authorize --waiting              let the machines that knock into the pool
+  qb cluster attach clus100 -n 3 --plan    show what an attach of three nodes would do
+  qb audit verify                          prove who ordered what";
+/// Of `qb site`.
+pub const SITE: &str = "Examples:
+  qb site create lyon --admin mira --name \"Mira Okafor\" --seed 10.20.1.11:7444
+  qb site status
+  qb site enroll -o lyon.enroll.json";
+/// Of `qb node`.
+pub const NODE: &str = "Examples:
+  qb node list
+  qb node authorize --waiting
+  qb node show lyon-r1-01 -o json";
+/// Of `qb node list`.
+pub const NODE_LIST: &str = "Examples:
+  qb node list --where 'state:waiting zone:rack-1'
+  qb node list --where 'disk>80 os:debian' --sort -disk
+  qb node list -o wide --watch";
+/// Of `qb cluster list`.
+pub const CLUSTER_LIST: &str = "Examples:
+  qb cluster list
+  qb cluster list --where state:ready --sort -workers
+  qb cluster list -o name";
+/// Of `qb node authorize`.
+pub const AUTHORIZE: &str = "Examples:
+  qb node authorize --waiting
+  qb node authorize lyon-r1-01 lyon-r2-01
+  qb node authorize k7mq-2v9d --plan";
+/// Of `qb cluster`.
+pub const CLUSTER: &str = "Examples:
+  qb cluster create clus100
+  qb cluster attach clus100 -n 3
+  qb cluster show clus100 --watch";
+/// Of `qb cluster create`.
+pub const CREATE: &str = "Examples:
+  qb cluster create clus100
+  qb cluster create clus100 --driver kubeadm --bundle DIGEST
+  qb cluster create clus100 --plan";
+/// Of `qb cluster attach`.
+pub const ATTACH: &str = "Examples:
+  qb cluster attach clus100 -n 3 --plan
+  qb cluster attach clus100 lyon-r1-02 lyon-r2-02 --control-planes 1
+  qb cluster attach clus100 --control-plane lyon-r1-02,lyon-r2-02,lyon-r3-02";
+/// Of `qb preflight`.
+pub const PREFLIGHT: &str = "Examples:
+  qb preflight
+  qb preflight lyon-r1-03 lyon-r3-02
+  qb preflight explain NET-ONE-WAY";
+/// Of `qb intent`.
+pub const INTENT: &str = "Examples:
+  qb intent list
+  qb intent show 01K9P4XW --watch
+  qb intent withdraw 01K9P4XW";
+/// Of `qb intent sign`.
+pub const INTENT_SIGN: &str = "Examples:
+  qb intent sign 01K9P6QH --plan
+  qb intent sign 01K9P6QH
+  qb intent sign 01K9P6QH --key ana";
+/// Of `qb intent release`.
+pub const INTENT_RELEASE: &str = "Examples:
+  qb intent list
+  qb intent release 01K9P6QH --plan
+  qb intent release 01K9P6QH";
+/// Of `qb bundle`.
+pub const BUNDLE: &str = "Examples:
+  qb bundle list
+  qb bundle build --driver rehearsal -o rehearsal.qbb
+  qb bundle push rehearsal.qbb";
+/// Of `qb bundle trust`.
+pub const BUNDLE_TRUST: &str = "Examples:
+  qb bundle trust acme KEY --plan
+  qb bundle trust acme KEY
+  qb bundle distrust KEY";
+/// Of `qb admin`.
+pub const ADMIN: &str = "Examples:
+  qb admin list
+  qb admin add ana --name \"Ana Ruiz\" --role owner --public-key KEY
+  qb admin revoke-key ana 9rtx-e5m1 --compromised";
+/// Of `qb key`.
+pub const KEY: &str = "Examples:
+  qb key list
+  qb key new ana
+  qb key export-public ana";
+/// Of `qb policy`.
+pub const POLICY: &str = "Examples:
+  qb policy show
+  qb policy set --voters all
+  qb policy set --browser-actions none";
+/// Of `qb alert`.
+pub const ALERT: &str = "Examples:
+  qb alert list
+  qb alert list --watch
+  qb alert list -o json";
+/// Of `qb audit`.
+pub const AUDIT: &str = "Examples:
+  qb audit list
+  qb audit export -o lyon.audit
+  qb audit verify lyon.audit";
+/// Of `qb events`.
+pub const EVENTS: &str = "Examples:
+  qb events
+  qb events --max 10
+  qb events -o json";
+/// Of `qb doctor`.
+pub const DOCTOR: &str = "Examples:
+  qb doctor
+  qb doctor --site lyon
+  qb doctor --door https://10.20.1.11:8443";
+/// Of `qb completion`.
+pub const COMPLETION: &str = "Examples:
+  qb completion bash > /etc/bash_completion.d/qb
+  qb completion zsh > ~/.zfunc/_qb
+  qb completion fish > ~/.config/fish/completions/qb.fish";
+
+/// One sentence, examples, usage, then the verb's own flags. What goes on everything is one block.
+const TEMPLATE: &str = "{about}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}";
+const GLOBALS: &str = "Flags on everything (qb --help explains them):
+  --site NAME  --door DOOR  --key NAME  --config FILE  -o table|wide|json|yaml|name
+  --plan[=full]  --expect DIGEST  --wait[=TIME]  --no-wait  -w, --watch  -y, --yes
+  --confirm NAME  --no-input  --no-headers  -q, --quiet  -v, --verbose  --utc";
+/// What the numbers mean that `qb` ends with.
+const EXITS: &str = "Exit codes:
+  0  done; with --plan: it would be accepted     5  accepted and still going
+  1  tried and failed                            6  preflight findings block it
+  2  wrong use; nothing was sent                 7  waits for more signatures
+  3  refused by the site, or no right key here   130  interrupted; what was accepted goes on
+  4  no door answers";
+
+/// The grammar, with examples before flags everywhere.
+pub fn command() -> clap::Command {
+    let root = decorate(Cli::command().after_help(ROOT), "");
+    let flags: String = root
+        .get_arguments()
+        .filter(|arg| arg.is_global_set())
+        .map(|arg| format!("  {:<30} {}\n", spelled(arg), arg.get_help().cloned().unwrap_or_default()))
+        .collect();
+    root.help_template(format!("{TEMPLATE}\n\nFlags on everything:\n{flags}\n{EXITS}"))
+}
+
+/// A flag as it is typed: `-o, --output <table|wide>`.
+fn spelled(arg: &Arg) -> String {
+    let short = arg.get_short().map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
+    let value = value.and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+    let value = match (value.as_str(), arg.is_require_equals_set()) {
+        ("", _) => value,
+        (_, true) => format!("[={value}]"),
+        (_, false) if value.contains('|') => " FORMAT".to_owned(),
+        (_, false) => format!(" {value}"),
+    };
+    format!("{short}--{}{value}", arg.get_long().unwrap_or_default())
+}
+
+fn decorate(command: clap::Command, path: &str) -> clap::Command {
+    let path = format!("{path} {}", command.get_name()).trim().to_owned();
+    let examples = command.get_after_help().map_or_else(|| verbs::examples(&path), |_| None);
+    let command = match examples {
+        Some(text) => command.after_help(format!("Examples:\n{text}")),
+        None => command,
+    };
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::HelpShort)
+        .help("Print help")
+        .help_heading("Options");
+    let command = command.help_template(format!("{TEMPLATE}\n\n{GLOBALS}")).disable_help_flag(true).arg(help);
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| decorate(sub, &path)))
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// What clap says, with the name that a mistyped verb has here.
+pub fn parse<I, T>(args: I) -> Result<Cli, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let matches = command().try_get_matches_from(args).map_err(explain)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// What other tools call it, and how it is called here.
+const CALLED: [(&str, &str); 9] = [
+    ("join", "A node joins by attach: qb cluster attach CLUSTER NODE"),
+    ("add", "A machine is let in by authorize: qb node authorize NODE"),
+    ("approve", "A machine is let in by authorize: qb node authorize NODE"),
+    ("remove", "A node leaves a cluster by detach, a site by revoke"),
+    ("leave", "A node leaves a cluster by detach: qb cluster detach CLUSTER NODE"),
+    ("get", "Lists are by noun: qb node list, qb cluster list"),
+    ("init", "A site is made by create: qb site create NAME"),
+    ("cancel", "An intent is withdrawn: qb intent withdraw ID"),
+    ("describe", "One thing is shown by show: qb node show NODE"),
+];
+
+fn explain(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((_, text)) = CALLED.iter().find(|(name, _)| name == verb)
+    {
+        let said = ContextValue::StyledStrs(vec![StyledStr::from((*text).to_owned())]);
+        error.insert(ContextKind::Suggested, said);
+    }
+    error
+}

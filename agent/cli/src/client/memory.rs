@@ -1,0 +1,86 @@
+//! What `qb` remembers of a site: which node answers at which door, which nodes it has seen to be
+//! members, and the last chain head. None of it is secret; all of it is public keys and hashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use qb_model::{Digest, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::CliError;
+use crate::files;
+
+/// Longest file in bytes: 10,000 nodes.
+const MAX: u64 = 1 << 20;
+
+/// A chain head, to compare with later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenHead {
+    /// Its number.
+    pub index: u64,
+    /// The hash.
+    pub hash: Digest,
+}
+
+/// The memory of one site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Nodes whose doors are believed: those that this computer authorized.
+    #[serde(default)]
+    pub nodes: BTreeSet<NodeId>,
+    /// Which node answered first at a door.
+    #[serde(default)]
+    pub doors: BTreeMap<String, NodeId>,
+    /// The newest chain head seen.
+    #[serde(default)]
+    pub head: Option<SeenHead>,
+}
+
+/// What is to be thought of a node that answers at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belief {
+    /// It is known.
+    Known,
+    /// Nobody answered here before: trust on first use.
+    First,
+    /// Another node answered here before.
+    Changed(NodeId),
+}
+
+impl Memory {
+    /// Reads it; absent means nothing is remembered.
+    ///
+    /// # Errors
+    /// The file is damaged: forgetting silently would believe anybody.
+    pub fn load(path: &Path) -> Result<Self, CliError> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let bytes = files::read(path, MAX)?;
+        serde_json::from_slice(&bytes).map_err(|_| {
+            CliError::failed(format!("{} is damaged.", path.display()))
+                .remedy("move it away; the doors are then trusted on first use again")
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), CliError> {
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|e| CliError::failed(format!("Cannot write JSON: {e}.")))?;
+        files::write(path, &bytes, 0o600, false)
+    }
+
+    /// Judges a node that proved its key at a door.
+    pub fn believe(&self, door: &str, node: &NodeId) -> Belief {
+        match self.doors.get(door) {
+            _ if self.nodes.contains(node) => Belief::Known,
+            Some(known) if known == node => Belief::Known,
+            Some(known) => Belief::Changed(*known),
+            None => Belief::First,
+        }
+    }
+}

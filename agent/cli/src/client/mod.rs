@@ -1,0 +1,215 @@
+//! The HTTP client: one connection to one door, bounded answers, errors as the API writes them.
+
+pub mod api;
+pub mod connect;
+pub mod login;
+pub mod memory;
+pub mod sse;
+pub mod tls;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use qb_portal::view::Problem;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::door::Door;
+use crate::error::CliError;
+use crate::out::Out;
+use crate::out::text::clean;
+use connect::{Connection, Target};
+
+/// Longest answer in bytes: 10,000 nodes of 3 KiB.
+const ANSWER: usize = 32 << 20;
+/// Longest time for an answer: what doors allow, and a margin.
+const DEADLINE: Duration = Duration::from_secs(130);
+
+/// A client of one door.
+#[derive(Debug)]
+pub struct Client {
+    target: Target,
+    sender: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    token: Option<Zeroizing<String>>,
+    out: Out,
+}
+
+impl Client {
+    /// Over a connection that is open.
+    pub fn new(target: Target, connection: Connection, out: Out) -> Self {
+        Self { target, sender: Mutex::new(Some(connection.sender)), token: None, out }
+    }
+
+    /// The door.
+    pub fn door(&self) -> &Door {
+        &self.target.door
+    }
+
+    /// Every request carries this session from now on.
+    pub fn set_token(&mut self, token: Zeroizing<String>) {
+        self.token = Some(token);
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let response = self.call(Method::GET, path, "application/json", Bytes::new()).await?;
+        parse(path, &body(response).await?)
+    }
+
+    /// POST of a document.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &B,
+    ) -> Result<T, CliError> {
+        let bytes =
+            serde_json::to_vec(document).map_err(|e| CliError::failed(format!("Cannot write JSON: {e}.")))?;
+        self.send(path, "application/json", bytes.into()).await
+    }
+
+    /// POST of bytes.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        kind: &str,
+        bytes: Bytes,
+    ) -> Result<T, CliError> {
+        let response = self.call(Method::POST, path, kind, bytes).await?;
+        parse(path, &body(response).await?)
+    }
+
+    /// A stream of events, over a connection of its own.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn stream(&self, path: &str) -> Result<Incoming, CliError> {
+        let mut sender = self.connect().await?;
+        let request = self.request(Method::GET, path, "text/event-stream", Bytes::new())?;
+        let response = sender.send_request(request).await.map_err(|e| self.gone(&e))?;
+        Ok(check(response).await?.into_body())
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CliError> {
+        let opened = connect::connect(&self.target).await;
+        opened
+            .map(|c| c.sender)
+            .map_err(|cause| CliError::unreachable(format!("{}: {}.", self.door(), clean(&cause))))
+    }
+
+    fn gone(&self, error: &hyper::Error) -> CliError {
+        CliError::unreachable(format!("{} does not answer any more: {error}.", self.door()))
+            .remedy("qb doctor")
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        bytes: Bytes,
+    ) -> Result<Request<Full<Bytes>>, CliError> {
+        let host = match self.door() {
+            Door::Unix(_) => "localhost".to_owned(),
+            Door::Https(address) => address.to_string(),
+        };
+        let accept = if method == Method::GET { kind } else { "application/json" };
+        let mut builder =
+            Request::builder().method(method.clone()).uri(path).header(HOST, host).header(ACCEPT, accept);
+        if method != Method::GET {
+            builder = builder.header(CONTENT_TYPE, kind);
+        }
+        if let Some(token) = &self.token {
+            builder = builder.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
+        }
+        builder.body(Full::new(bytes)).map_err(|e| CliError::usage(format!("This cannot be asked for: {e}.")))
+    }
+
+    /// One request. A kept connection that turns out to be closed is replaced once for a GET; a POST
+    /// is not repeated blindly: intents are told apart by digest, but the caller should know.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        bytes: Bytes,
+    ) -> Result<Response<Incoming>, CliError> {
+        self.out.trace(&format!("{} {method} {path}", self.door()));
+        let mut kept = self.sender.lock().await;
+        let mut fresh = false;
+        loop {
+            let ready = match kept.as_mut() {
+                Some(sender) => sender.ready().await.is_ok(),
+                None => false,
+            };
+            if !ready {
+                *kept = Some(self.connect().await?);
+                fresh = true;
+            }
+            let Some(sender) = kept.as_mut() else { continue };
+            let request = self.request(method.clone(), path, kind, bytes.clone())?;
+            let answer = tokio::time::timeout(DEADLINE, sender.send_request(request)).await;
+            match answer {
+                Ok(Ok(response)) => return check(response).await,
+                Ok(Err(_)) if !fresh && method == Method::GET => *kept = None,
+                Ok(Err(e)) => {
+                    *kept = None;
+                    return Err(self.gone(&e));
+                }
+                Err(_) => {
+                    *kept = None;
+                    let text = format!("{} gives no answer within {} s.", self.door(), DEADLINE.as_secs());
+                    return Err(CliError::unreachable(text).remedy("qb doctor"));
+                }
+            }
+        }
+    }
+}
+
+async fn body(response: Response<Incoming>) -> Result<Bytes, CliError> {
+    let collected =
+        tokio::time::timeout(DEADLINE, Limited::new(response.into_body(), ANSWER).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) => Err(CliError::unreachable(format!("The door's answer breaks off: {e}."))),
+        Err(_) => Err(CliError::unreachable("The door's answer does not end.")),
+    }
+}
+
+/// Turns everything but a success into an error.
+async fn check(response: Response<Incoming>) -> Result<Response<Incoming>, CliError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = body(response).await?;
+    Err(match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) => CliError::from_problem(problem),
+        Err(_) if status == StatusCode::NOT_FOUND => {
+            CliError::failed("The door does not know this path: its agent may be older.")
+        }
+        Err(_) => CliError::failed(format!("The door answers with {status} and no reason.")),
+    })
+}
+
+fn parse<T: DeserializeOwned>(path: &str, bytes: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        CliError::failed(format!("The answer to {path} cannot be read: {e}."))
+            .remedy("is this qb older than the agent?")
+    })
+}

@@ -1,0 +1,210 @@
+//! `qb bundle`, and the bundle that a new cluster installs from. The rehearsal's bundle is built and
+//! signed here when the site holds none.
+
+use qb_drivers::build_rehearsal_bundle;
+use qb_drivers::bundle::{BUNDLE_BYTES, assemble, peek};
+use qb_model::action::Action;
+use qb_model::dsse::{Purpose, Signer as _};
+use qb_model::envelope::Envelope;
+use qb_model::{Digest, Name, Version};
+use qb_portal::view::BundleView;
+
+use crate::args::cluster::CreateArgs;
+use crate::args::trust::BundleCommand;
+use crate::change::Change;
+use crate::ctx::{Ctx, Here, Session};
+use crate::error::{CliError, sentence};
+use crate::files;
+use crate::keyfile::Kind;
+use crate::out::table::{Column, Table};
+use crate::out::text::{bytes, now, short_hash};
+
+use super::watch::{Shown, once};
+
+/// The driver whose bundle `qb` can build.
+const REHEARSAL: &str = "rehearsal";
+/// The version of the rehearsal that is built.
+const VERSION: &str = "1.36.2";
+
+/// Runs a verb.
+///
+/// # Errors
+/// What went wrong.
+pub async fn run(ctx: &Ctx, verb: BundleCommand) -> Result<(), CliError> {
+    match verb {
+        BundleCommand::List => list(&ctx.session().await?).await,
+        BundleCommand::Push { file } => {
+            let bytes = files::read(&file, BUNDLE_BYTES as u64)?;
+            peek(&bytes).map_err(|e| CliError::usage(sentence(&e.to_string())))?;
+            let view = ctx.session().await?.api.push_bundle(bytes.into()).await?;
+            pushed(ctx, &view)
+        }
+        BundleCommand::Trust { publisher, key } => {
+            let again = format!("qb bundle trust {publisher} {key}");
+            trust(ctx, Change::new(Action::PublisherAdd { publisher, key }, again)).await
+        }
+        BundleCommand::Distrust { key } => {
+            let again = format!("qb bundle distrust {key}");
+            trust(ctx, Change::new(Action::PublisherRemove { key }, again)).await
+        }
+        BundleCommand::Build { driver } => {
+            let (digest, bytes) = build(ctx, &ctx.here()?, &driver)?;
+            let path = ctx.file().map_or_else(|| format!("{driver}-{VERSION}.qbb").into(), ToOwned::to_owned);
+            files::write(&path, &bytes, 0o644, false)?;
+            ctx.out.print(&digest.to_string())?;
+            ctx.out.hint(&format!("Written to {}.  next: qb bundle push {}", path.display(), path.display()));
+            Ok(())
+        }
+    }
+}
+
+async fn trust(ctx: &Ctx, change: Change) -> Result<(), CliError> {
+    let mut session = ctx.session().await?;
+    let what = crate::sentence::of(&change.action, &change.hosts);
+    if let Some(view) = session.change(&change).await? {
+        session.accepted(&view, &what, Some("qb bundle list"))?;
+    }
+    Ok(())
+}
+
+fn pushed(ctx: &Ctx, view: &BundleView) -> Result<(), CliError> {
+    if ctx.out.documents() {
+        return ctx.out.document(view);
+    }
+    ctx.out.hint(&format!(
+        "The site holds bundle {} {} ({}).",
+        view.name,
+        view.version,
+        short_hash(&view.digest.0)
+    ));
+    Ok(())
+}
+
+async fn list(session: &Session<'_>) -> Result<(), CliError> {
+    let bundles = session.api.bundles().await?;
+    let mut table = Table::new([
+        Column::new("NAME"),
+        Column::new("VERSION"),
+        Column::number("SIZE", 3),
+        Column::cut("PUBLISHER", 4),
+        Column::new("DIGEST"),
+    ]);
+    for bundle in &bundles {
+        let publisher = bundle.publisher.as_ref().map_or("not accepted", Name::as_str);
+        table.row([
+            bundle.name.as_str().into(),
+            bundle.version.as_str().into(),
+            bytes(bundle.size).into(),
+            publisher.into(),
+            bundle.digest.to_string().into(),
+        ]);
+    }
+    let footer =
+        bundles.is_empty().then(|| "The site holds no bundle.  Next: qb bundle push FILE".to_owned());
+    let text = if table.is_empty() { String::new() } else { session.ctx.out.render(&table) };
+    let items = bundles.into_iter().map(|b| (b.digest.to_string(), b)).collect();
+    once(session.ctx, &Shown { items, text, footer, lines: Vec::new() }, true)
+}
+
+/// Builds a driver's bundle and signs it with the site's publisher key.
+///
+/// # Errors
+/// No such driver can be built here, or there is no publisher key.
+pub fn build(ctx: &Ctx, here: &Here, driver: &Name) -> Result<(Digest, Vec<u8>), CliError> {
+    if driver.as_str() != REHEARSAL {
+        return Err(CliError::usage(format!("qb cannot build a bundle of driver {driver}."))
+            .remedy("take a bundle of its publisher: qb bundle push FILE"));
+    }
+    let key = ctx.open_key(&publisher(here)?, Kind::Publisher, &here.name)?;
+    let version: Version = VERSION.parse()?;
+    let (manifest, artifacts) =
+        build_rehearsal_bundle(&version, now()).map_err(|e| CliError::failed(sentence(&e.to_string())))?;
+    let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key.secret]);
+    Ok((envelope.digest(), assemble(&envelope, &artifacts)))
+}
+
+fn publisher(here: &Here) -> Result<Name, CliError> {
+    here.config.publisher_key.clone().ok_or_else(|| {
+        CliError::refused(format!("No publisher key for {} on this computer.", here.name))
+            .remedy("publisher_key = \"NAME\" in config.toml, after qb key new NAME --kind publisher")
+    })
+}
+
+/// The bundle of a new cluster: the named one, else the newest accepted one of the driver, else, for
+/// a rehearsal, one that is built now.
+///
+/// # Errors
+/// There is none.
+pub async fn choose(session: &mut Session<'_>, args: &CreateArgs) -> Result<BundleView, CliError> {
+    let bundles = session.api.bundles().await?;
+    if let Some(bundle) = pick(&bundles, args) {
+        return Ok(bundle.clone());
+    }
+    if args.bundle.is_some() || args.driver.as_str() != REHEARSAL {
+        let text = format!("The site holds no such bundle of driver {}.", args.driver);
+        return Err(CliError::failed(text).remedy("qb bundle list, or qb bundle push FILE"));
+    }
+    if session.ctx.globals.plan.is_some() {
+        let text = "The site holds no rehearsal bundle yet, so there is nothing to plan with.";
+        return Err(CliError::failed(text)
+            .remedy("qb cluster create builds and pushes one; or: qb bundle build, qb bundle push"));
+    }
+    provide(session, &args.driver).await
+}
+
+/// The bundle that fits, newest version first.
+pub fn pick<'a>(bundles: &'a [BundleView], args: &CreateArgs) -> Option<&'a BundleView> {
+    let key = |version: &Version| -> Vec<u64> {
+        let core = version.as_str().split('-').next().unwrap_or_default();
+        core.split('.').filter_map(|p| p.parse().ok()).collect()
+    };
+    bundles
+        .iter()
+        .filter(|b| b.name == args.driver && b.publisher.is_some())
+        .filter(|b| args.bundle.is_none_or(|d| d == b.digest))
+        .filter(|b| args.version.as_ref().is_none_or(|v| *v == b.version))
+        .max_by_key(|b| key(&b.version))
+}
+
+async fn provide(session: &mut Session<'_>, driver: &Name) -> Result<BundleView, CliError> {
+    let (ctx, here) = (session.ctx, session.here.clone());
+    ctx.out.hint("The site holds no rehearsal bundle: building one.");
+    let (digest, bytes) = build(ctx, &here, driver)?;
+    ctx.out.hint(&format!(
+        "Built {driver} {VERSION}, digest {}, signed with key {}.",
+        short_hash(&digest.0),
+        publisher(&here)?
+    ));
+    match session.api.push_bundle(bytes.clone().into()).await {
+        Ok(view) if view.publisher.is_some() => return checked(view, digest),
+        Ok(_) => {}
+        // Other refusals come again below, after the publisher is accepted.
+        Err(error) if error.exit == crate::error::Exit::Unreachable => return Err(error),
+        Err(error) => ctx.out.trace(&format!("not taken yet: {error}")),
+    }
+    let name = publisher(&here)?;
+    let key = ctx.open_key(&name, Kind::Publisher, &here.name)?.secret.public_key();
+    ctx.out
+        .hint(&format!("Publisher {name} is not accepted by {} yet: an owner signs that first.", here.name));
+    let change = Change::new(
+        Action::PublisherAdd { publisher: name.clone(), key },
+        format!("qb bundle trust {name} {key}"),
+    );
+    match session.change(&change).await {
+        Ok(Some(view)) => session.hint_accepted(&view, &format!("publisher {name}")),
+        Ok(None) => {}
+        // Accepted in the meantime, or before an interrupted run.
+        Err(error) if error.text.contains("in use as publisher") => {}
+        Err(error) => return Err(error),
+    }
+    let view = session.api.push_bundle(bytes.into()).await?;
+    ctx.out.hint(&format!("Pushed to {}: {}.", here.name, crate::out::text::bytes(view.size)));
+    checked(view, digest)
+}
+
+fn checked(view: BundleView, digest: Digest) -> Result<BundleView, CliError> {
+    if view.digest == digest {
+        return Ok(view);
+    }
+    Err(CliError::failed("The door answers for another bundle than the one that was pushed."))
+}

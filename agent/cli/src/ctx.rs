@@ -1,0 +1,271 @@
+//! What one run of `qb` knows: flags, configuration, streams; and how it gets to a site.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use qb_model::charter::Charter;
+use qb_model::dsse::SecretKey;
+use qb_model::{Name, PublicKey};
+
+use crate::args::{Globals, Output};
+use crate::client::Client;
+use crate::client::api::Api;
+use crate::client::connect::{Connection, Target, race};
+use crate::client::memory::{Belief, Memory};
+use crate::config::{self, Config, Paths, SiteConfig};
+use crate::door::Door;
+use crate::error::CliError;
+use crate::files;
+use crate::keyfile::{KeyFile, Kind};
+use crate::out::Out;
+use crate::out::text::{clean, now};
+use crate::passphrase::Passphrases;
+
+/// Longest charter or enrolment file in bytes.
+const CHARTER_MAX: u64 = 256 * 1024;
+
+/// One run.
+#[derive(Debug)]
+pub struct Ctx {
+    /// Flags on everything.
+    pub globals: Globals,
+    /// Where things lie.
+    pub paths: Paths,
+    /// The configuration.
+    pub config: Config,
+    /// The streams.
+    pub out: Out,
+    /// Where passphrases come from.
+    pub passphrases: Passphrases,
+    /// A Tab asks: nobody sees what is said, so no door is believed for the first time.
+    pub completing: bool,
+}
+
+/// A site of this computer.
+#[derive(Debug, Clone)]
+pub struct Here {
+    /// Its name on this computer.
+    pub name: Name,
+    /// Its configuration.
+    pub config: SiteConfig,
+}
+
+/// A key that signs.
+pub struct Key {
+    /// Its name on this computer.
+    pub name: Name,
+    /// The secret.
+    pub secret: SecretKey,
+    /// The public half.
+    pub public: PublicKey,
+}
+
+/// A site that answers.
+pub struct Session<'a> {
+    /// The run.
+    pub ctx: &'a Ctx,
+    /// The site.
+    pub here: Here,
+    /// Its API.
+    pub api: Api,
+    key: Option<Key>,
+}
+
+impl Ctx {
+    /// From flags and environment.
+    ///
+    /// # Errors
+    /// The configuration is wrong.
+    pub fn new(globals: Globals, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, CliError> {
+        let paths = Paths::find(globals.config.as_deref(), env)?;
+        let config = config::load(&paths.config)?;
+        let out = Out::new(&globals, env);
+        let passphrases = Passphrases { file: env("QB_PASSPHRASE_FILE"), no_input: globals.no_input };
+        Ok(Self { globals, paths, config, out, passphrases, completing: false })
+    }
+
+    /// The chosen site.
+    ///
+    /// # Errors
+    /// There is none, or the configuration does not have it.
+    pub fn here(&self) -> Result<Here, CliError> {
+        let name = match (&self.globals.site, &self.config.current) {
+            (Some(name), _) | (None, Some(name)) => name,
+            (None, None) => {
+                return Err(
+                    CliError::usage("No site is chosen.").remedy("qb site create NAME, or qb site use NAME")
+                );
+            }
+        };
+        let config = self.config.site.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.site.keys().map(Name::as_str).collect();
+            let error = CliError::usage(format!("No site {name} on this computer."));
+            match config::nearest(name.as_str(), &known) {
+                Some(near) => error.remedy(format!("the nearest is {near}")),
+                None => error.remedy("qb site list, or qb site use FILE with its enrolment file"),
+            }
+        })?;
+        Ok(Here { name: name.clone(), config: config.clone() })
+    }
+
+    /// The doors that are tried for a site, in order.
+    pub fn doors(&self, here: &Here) -> Vec<Door> {
+        match &self.globals.door {
+            Some(door) => vec![door.clone()],
+            None if here.config.doors.is_empty() => vec![Door::local()],
+            None => here.config.doors.clone(),
+        }
+    }
+
+    /// Whether questions can be asked.
+    pub fn can_ask(&self) -> bool {
+        !self.globals.no_input && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// The file that `-o` names, if it names one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.globals.output {
+            Some(Output::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Opens a key of this computer.
+    ///
+    /// # Errors
+    /// It does not exist, is for something else, or its passphrase is wrong.
+    pub fn open_key(&self, name: &Name, kind: Kind, site: &Name) -> Result<Key, CliError> {
+        let path = self.paths.key(name.as_str());
+        if !path.exists() {
+            return Err(CliError::no_key(site.as_str()));
+        }
+        let file = KeyFile::load(&path)?;
+        if file.kind != kind {
+            let text =
+                format!("Key {name} is a {} key; this needs an {} key.", file.kind.word(), kind.word());
+            return Err(CliError::refused(text).remedy("qb key list"));
+        }
+        let secret = file.open(|| self.passphrases.of_key(name.as_str()))?;
+        Ok(Key { name: name.clone(), secret, public: file.public })
+    }
+
+    /// A site's charter, verified, and its envelope as JSON.
+    ///
+    /// # Errors
+    /// The file is not there, not a charter, or of another site.
+    pub fn charter(&self, here: &Here) -> Result<Charter, CliError> {
+        let charter = read_charter(&here.config.charter)?.0;
+        if charter.site_id() != here.config.id {
+            let text = format!("{} is the charter of another site.", here.config.charter.display());
+            return Err(CliError::failed(text));
+        }
+        Ok(charter)
+    }
+
+    /// Connects to the chosen site; at a network's door, logs in.
+    ///
+    /// # Errors
+    /// No door answers, or none lets this key in.
+    pub async fn session(&self) -> Result<Session<'_>, CliError> {
+        let here = self.here()?;
+        let path = self.paths.memory(&here.name);
+        let mut memory = Memory::load(&path)?;
+        memory.nodes.extend(&here.config.known_nodes);
+        let target = |door: Door| Target { door, site: here.config.id, memory: memory.clone() };
+        let targets: Vec<Target> = self.doors(&here).into_iter().map(target).collect();
+        let (at, connection) = race(&targets).await.map_err(|causes| unreachable(&here, &causes))?;
+        let target = targets.into_iter().nth(at).ok_or_else(|| CliError::failed("No door was chosen."))?;
+        if at > 0 {
+            self.out.hint(&format!("through {}; the doors before it do not answer yet", target.door));
+        }
+        self.enter(here, target, connection, &mut memory).await
+    }
+
+    async fn enter(
+        &self,
+        here: Here,
+        target: Target,
+        connection: Connection,
+        memory: &mut Memory,
+    ) -> Result<Session<'_>, CliError> {
+        let (node, door, id) = (connection.node, target.door.to_string(), here.config.id);
+        let mut client = Client::new(target, connection, self.out.clone());
+        let mut key = None;
+        if let Some((node, belief)) = node {
+            if belief == Belief::First && self.completing {
+                return Err(CliError::unreachable(format!("{door} was never seen before.")));
+            }
+            if belief == Belief::First {
+                let fingerprint = qb_model::words::fingerprint(&node.0);
+                self.out.say(&format!(
+                    "First time at {door}: node {fingerprint} answers for {}. Remembered.",
+                    here.name
+                ));
+                memory.doors.insert(door, node);
+                memory.save(&self.paths.memory(&here.name))?;
+            }
+            let opened = self.open_key(&self.key_name(&here)?, Kind::Admin, &here.name)?;
+            let login = client.login(&opened.secret, node, now()).await?;
+            self.out.trace(&format!("logged in as {}", login.admin));
+            key = Some(opened);
+        }
+        Ok(Session { ctx: self, here, api: Api::new(client, id), key })
+    }
+
+    /// The name of the key that signs for a site.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn key_name(&self, here: &Here) -> Result<Name, CliError> {
+        let name = self.globals.key.as_ref().or(here.config.key.as_ref());
+        name.cloned().ok_or_else(|| CliError::no_key(here.name.as_str()))
+    }
+}
+
+impl Session<'_> {
+    /// The key that signs, opened once.
+    ///
+    /// # Errors
+    /// It does not exist or does not open.
+    pub fn key(&mut self) -> Result<&Key, CliError> {
+        let key = match self.key.take() {
+            Some(key) => key,
+            None => self.ctx.open_key(&self.ctx.key_name(&self.here)?, Kind::Admin, &self.here.name)?,
+        };
+        Ok(self.key.insert(key))
+    }
+
+    /// Changes what is remembered of the site.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn remember(&self, change: impl FnOnce(&mut Memory)) -> Result<(), CliError> {
+        let path = self.ctx.paths.memory(&self.here.name);
+        let mut memory = Memory::load(&path)?;
+        let before = memory.clone();
+        change(&mut memory);
+        if memory == before { Ok(()) } else { memory.save(&path) }
+    }
+}
+
+fn unreachable(here: &Here, causes: &[String]) -> CliError {
+    let causes: Vec<String> = causes.iter().map(|c| clean(c)).collect();
+    let text = format!("{} cannot be reached: {}.", here.name, causes.join("; "));
+    CliError::unreachable(text).remedy("qb doctor, or another door: --door https://ADDRESS:8443")
+}
+
+/// Reads a charter from a charter file or an enrolment file, with the seeds of the latter.
+///
+/// # Errors
+/// It is neither.
+pub fn read_charter(path: &Path) -> Result<(Charter, Vec<String>), CliError> {
+    let text = files::read_text(path, CHARTER_MAX)?;
+    let wrong = |why: String| CliError::usage(format!("{} holds no charter: {why}.", path.display()));
+    if let Ok(enrolment) = serde_json::from_str::<crate::enrol::Enrolment>(&text) {
+        let envelope = serde_json::to_vec(&enrolment.charter).map_err(|e| wrong(e.to_string()))?;
+        let charter = Charter::verify(&envelope).map_err(|e| wrong(e.to_string()))?;
+        return Ok((charter, enrolment.seeds));
+    }
+    let charter = Charter::verify(text.trim_end().as_bytes()).map_err(|e| wrong(e.to_string()))?;
+    Ok((charter, Vec::new()))
+}

@@ -1,0 +1,124 @@
+//! The signing sentence: made from the action that is signed, never from what a door says.
+
+use std::collections::BTreeMap;
+
+use qb_model::action::{Action, Eligible, NodeRole, Placement, RevokeMode, Role};
+use qb_model::words::fingerprint;
+use qb_model::{HostName, NodeId, PublicKey};
+
+use crate::out::text::{clean, names, plural, span};
+
+/// Names of nodes, for people.
+pub type Hosts = BTreeMap<NodeId, HostName>;
+
+fn host(hosts: &Hosts, node: &NodeId) -> String {
+    hosts.get(node).map_or_else(|| fingerprint(&node.0), ToString::to_string)
+}
+
+fn list<'a>(hosts: &Hosts, nodes: impl Iterator<Item = &'a NodeId>) -> String {
+    let mut all: Vec<String> = nodes.map(|n| host(hosts, n)).collect();
+    all.sort_unstable();
+    match all.len() {
+        0..=3 => names(&all),
+        n => format!("{} ({})", plural(n, "node"), names(&all)),
+    }
+}
+
+/// A role's word.
+pub fn role(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Owner => "owner",
+    }
+}
+
+/// A key's short fingerprint, for beside a name.
+pub fn short_key(key: &PublicKey) -> String {
+    fingerprint(&key.0).chars().take(9).collect()
+}
+
+fn placement(placement: &Placement, hosts: &Hosts) -> String {
+    match placement {
+        Placement::Auto { count, .. } => {
+            format!("{}, chosen by the site,", plural(usize::from(*count), "node"))
+        }
+        Placement::Named { nodes, .. } => list(hosts, nodes.iter()),
+        Placement::Explicit { nodes } => {
+            let control = nodes.iter().filter(|n| n.role == NodeRole::ControlPlane).count();
+            let all = list(hosts, nodes.iter().map(|n| &n.node));
+            match (control, nodes.len()) {
+                (0, _) => format!("{all} as workers"),
+                (c, n) if c == n => format!("{all} as control plane"),
+                (c, _) => format!("{all}, {c} as control plane,"),
+            }
+        }
+    }
+}
+
+/// The sentence: "attach lyon-r1-02, lyon-r2-02, lyon-r3-02 to clus101".
+pub fn of(action: &Action, hosts: &Hosts) -> String {
+    match action {
+        Action::SiteFound { nodes } => {
+            format!("found the site on {}", list(hosts, nodes.iter().map(|n| &n.node)))
+        }
+        Action::NodeAuthorize { nodes } => {
+            format!("authorize {}", list(hosts, nodes.iter().map(|n| &n.node)))
+        }
+        Action::NodeRevoke { node, then } => match then {
+            RevokeMode::Isolate => format!("revoke {} for good", host(hosts, node)),
+            RevokeMode::Wipe => format!("revoke {} for good and wipe it", host(hosts, node)),
+        },
+        Action::NodeLabel { node, labels } => {
+            format!("set {} on {}", plural(labels.len(), "label"), host(hosts, node))
+        }
+        Action::ClusterCreate { cluster, driver, version, .. } => {
+            format!("create cluster {cluster} ({driver} {version})")
+        }
+        Action::ClusterAttach { cluster, placement: p } => {
+            format!("attach {} to {cluster}", placement(p, hosts))
+        }
+        Action::ClusterDetach { cluster, nodes } => {
+            format!("detach {} from {cluster}", list(hosts, nodes.iter()))
+        }
+        Action::ClusterDelete { cluster } => format!("delete cluster {cluster}"),
+        other => of_trust(other),
+    }
+}
+
+fn of_trust(action: &Action) -> String {
+    match action {
+        Action::AdminAdd { admin, name, role: r, keys } => {
+            let with = names(&keys.iter().map(|k| fingerprint(&k.key.0)).collect::<Vec<_>>());
+            format!("add {} ({admin}) as {} with key {with}", clean(name), role(*r))
+        }
+        Action::AdminRemove { admin, .. } => format!("remove admin {admin}"),
+        Action::AdminRole { admin, role: r } => format!("make {admin} {}", role(*r)),
+        Action::KeyAdd { admin, key } => format!("add key {} to {admin}", fingerprint(&key.key.0)),
+        Action::KeyRevoke { admin, key, .. } => format!("take key {} from {admin}", fingerprint(&key.0)),
+        Action::PolicySet { policy } => format!(
+            "set the policy: owners needed {}, anchors up to {}, {}, {} for browsers",
+            policy.owners_needed,
+            span(policy.anchor_max_age_ms),
+            match &policy.voters {
+                Eligible::All => "every node may vote".to_owned(),
+                Eligible::Nodes { nodes } => format!("{} may vote", plural(nodes.len(), "node")),
+            },
+            plural(policy.browser_actions.len(), "action")
+        ),
+        Action::PublisherAdd { publisher, key } => {
+            format!("accept bundles of publisher {publisher} (key {})", fingerprint(&key.0))
+        }
+        Action::PublisherRemove { key } => format!("refuse bundles of publisher key {}", fingerprint(&key.0)),
+        Action::RelayAdd { url, .. } => format!("trust the relay {}", clean(url)),
+        Action::RelayRemove { key } => format!("stop trusting relay key {}", fingerprint(&key.0)),
+        Action::RelayRegister { org, .. } => format!("tie the site to org {org}"),
+        Action::IntentCancel { intent } => {
+            format!("withdraw intent {}", intent.to_string().chars().take(8).collect::<String>())
+        }
+        Action::IntentRelease { intent } => {
+            format!("release intent {}", intent.to_string().chars().take(8).collect::<String>())
+        }
+        other => other.name().to_owned(),
+    }
+}

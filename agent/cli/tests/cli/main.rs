@@ -1,0 +1,16 @@
+//! Everything about `qb`, in one binary: what it decides and prints, and the binary itself against a
+//! door that is the real API over a made-up site.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod completion;
+mod door;
+mod flows;
+mod grammar;
+mod local;
+mod made;
+mod remedies;
+mod rows;
+mod site;
+mod texts;
+mod tls;

@@ -1,0 +1,340 @@
+//! The texts that documents are shown as: golden, character by character.
+
+use qb_cli::args::PlanMode;
+use qb_cli::cmd::follow::{Goal, late, reached};
+use qb_cli::cmd::{
+    authorize, cluster as cluster_cmd, doctor, node as node_cmd, preflight as preflight_cmd, state,
+};
+use qb_cli::error::{CliError, Exit};
+use qb_cli::out::paint::{Paint, Tone};
+use qb_cli::out::text::{Clock, age, bytes, clean, count, names, span};
+use qb_cli::out::{plan as plan_out, progress, waiting};
+use qb_model::action::{NodeRole, PlacedNode};
+use qb_model::intent::Intent;
+use qb_model::waiting::{Clears, WaitingOn};
+use qb_model::{Digest, Millis};
+use qb_portal::view::*;
+
+use crate::made::{NOW, advance, ago, cluster, intent, member, plan, preflight, site, waiting_node};
+
+fn clock() -> Clock {
+    Clock { now: NOW, zone: jiff::tz::TimeZone::UTC }
+}
+
+#[test]
+fn the_table_of_nodes() {
+    let mut nodes = vec![waiting_node(1), waiting_node(2), waiting_node(3)];
+    nodes[0].state = NodeState::Attached;
+    nodes[0].cluster = Some("clus100".parse().unwrap());
+    nodes[0].role = Some(NodeRole::ControlPlane);
+    nodes[0].report_age_ms = Some(312);
+    nodes[0].load_milli = Some(5_760);
+    nodes[0].memory_used_bytes = Some(53 << 30);
+    nodes[1].state = NodeState::Pool;
+    nodes[1].report_age_ms = Some(41_000);
+    let text = node_cmd::table(&nodes, false, &clock(), &Paint::PLAIN).render(&Paint::PLAIN, true, None);
+    let fingerprint = &nodes[2].fingerprint;
+    assert_eq!(
+        text,
+        format!(
+            "NAME        STATE       WHERE                  ZONE     CPU   MEM  DISK  REPORT  WHY\n\
+             lyon-r1-01  ✓ attached  clus100 control plane  rack-1  18 %  41 %  21 %  0.3 s\n\
+             lyon-r1-02  ✓ pool                             rack-1              21 %  41 s\n\
+             lyon-r1-03  ◆ waiting                          rack-1              21 %  2 min   to be authorized: {fingerprint}\n"
+        )
+    );
+    assert_eq!(
+        node_cmd::footer(&nodes),
+        "3 machines: 1 waiting, 1 pool, 1 attached.  Next: qb node authorize --waiting"
+    );
+    let narrow =
+        node_cmd::table(&nodes, false, &clock(), &Paint::PLAIN).render(&Paint::PLAIN, true, Some(80));
+    assert!(narrow.lines().all(|l| console::measure_text_width(l) <= 80), "{narrow}");
+    assert!(narrow.contains("lyon-r1-03") && narrow.contains("waiting"), "{narrow}");
+}
+
+#[test]
+fn ascii_and_colour() {
+    let nodes = [waiting_node(1)];
+    let ascii = Paint { colour: false, unicode: false };
+    let text = node_cmd::table(&nodes, false, &clock(), &ascii).render(&ascii, false, None);
+    assert!(text.contains("!! waiting") && text.is_ascii(), "{text}");
+    let colour = Paint { colour: true, unicode: true };
+    let text = node_cmd::table(&nodes, false, &clock(), &colour).render(&colour, false, None);
+    assert!(text.contains("\x1b[33m◆ waiting\x1b[0m"), "{text:?}");
+    assert_eq!(text.matches('\x1b').count(), 2, "colour only on the state");
+}
+
+#[test]
+fn what_is_compared_before_signing() {
+    let node = waiting_node(3);
+    let text = authorize::rendered(&[&node], &clock());
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("NAME        FINGERPRINT"), "{text}");
+    let (fingerprint, words) = (&node.fingerprint, &node.words);
+    assert_eq!(lines[1], format!("lyon-r1-03  {fingerprint}  {words}  10.20.1.3     32  128 GiB  2 min"));
+}
+
+fn attached() -> ClusterView {
+    let nodes = [waiting_node(1), waiting_node(2), waiting_node(3)];
+    let mut c = cluster(
+        &"clus101".parse().unwrap(),
+        &"rehearsal".parse().unwrap(),
+        &"1.36.2".parse().unwrap(),
+        Digest([7; 32]),
+    );
+    c.members = nodes
+        .iter()
+        .map(|n| member(&nodes, &PlacedNode { node: n.id, role: NodeRole::ControlPlane }))
+        .collect();
+    advance(&mut c, 4);
+    c.members[1].work = Some(WorkView {
+        stage: "join".into(),
+        step: 6,
+        steps: 9,
+        title: "kubeadm join".into(),
+        state: "applying".into(),
+        since: ago(14_000),
+        error: None,
+    });
+    let text = "waits for lyon-r1-02: etcd takes one new member at a time";
+    c.members[2].waiting_on = Some(WaitingOn::itself("join.turn", "lyon-r1-03", text, ago(14_000)));
+    c
+}
+
+#[test]
+fn progress_as_a_block() {
+    let lines = progress::block(&attached(), "01K9P4XW", &clock(), &Paint::PLAIN);
+    assert_eq!(
+        lines,
+        [
+            "rehearsal clus101: real processes in folders, no Kubernetes",
+            "✓ preflight    no finding                    1.0 s",
+            "✓ prepare      1 of 3 nodes                   21 s",
+            "✓ initialize   lyon-r1-01                     24 s",
+            "◌ join         lyon-r1-02  ████████░░░░░░░░  6 of 9  kubeadm join  14 s",
+            "               lyon-r1-03  ░░░░░░░░░░░░░░░░  waits for lyon-r1-02: etcd takes one new member at a time",
+            "  01K9P4XW   Ctrl-C leaves it running",
+        ]
+    );
+}
+
+#[test]
+fn progress_as_lines_says_each_thing_once() {
+    let c = attached();
+    let lines = progress::changes(None, &c, &clock());
+    assert_eq!(lines[0], "10:40:07 preflight started");
+    assert_eq!(lines.last().unwrap(), "10:40:53 join lyon-r1-02 started");
+    assert!(progress::changes(Some(&c), &c, &clock()).is_empty());
+    let mut failed = c.clone();
+    failed.members[1].work.as_mut().unwrap().error = Some("port 6443 is taken".into());
+    assert_eq!(
+        progress::changes(Some(&c), &failed, &clock()),
+        ["10:40:53 join lyon-r1-02 failed: port 6443 is taken"]
+    );
+}
+
+#[test]
+fn the_end_of_a_change() {
+    let mut c = attached();
+    assert!(!reached(&Goal::Serves, Some(&c), IntentState::Doing));
+    advance(&mut c, 5);
+    assert!(reached(&Goal::Serves, Some(&c), IntentState::Done));
+    assert!(!reached(&Goal::Gone, Some(&c), IntentState::Done));
+    assert!(reached(&Goal::Gone, None, IntentState::Done));
+    assert!(!reached(&Goal::Left(vec![c.members[0].node]), Some(&c), IntentState::Done));
+}
+
+#[test]
+fn too_late_says_what_it_waits_for() {
+    let mut c = attached();
+    c.waiting_on = Some(WaitingOn::itself("x", "lyon-r3-02", "waits for 10.20.3.12:2380", ago(1)));
+    let site = Digest([1; 32]);
+    let action = qb_model::action::Action::ClusterDelete { cluster: "c".parse().unwrap() };
+    let i = made_up(action);
+    let error = late(std::time::Duration::from_secs(600), Some(&c), &intent(site, &i, None), "01K9P4XW");
+    assert_eq!(error.exit, Exit::StillGoing);
+    assert_eq!(
+        error.lines(),
+        [
+            "Still going after 10 min: lyon-r3-02 waits for 10.20.3.12:2380. Nothing was undone.",
+            "  qb intent show 01K9P4XW --watch"
+        ]
+    );
+}
+
+fn made_up(action: qb_model::action::Action) -> Intent {
+    let site = qb_model::SiteId(Digest([1; 32]));
+    Intent {
+        v: 1,
+        site,
+        id: "01K9P4XW000000000000000000".parse().unwrap(),
+        by: "mira".parse().unwrap(),
+        issued_ms: NOW,
+        expires_ms: NOW.plus(1000),
+        anchor: qb_model::intent::Anchor::founding(site),
+        after: None,
+        expect: Vec::new(),
+        action,
+        note: None,
+    }
+}
+
+#[test]
+fn a_plan() {
+    let mut nodes = vec![waiting_node(1), waiting_node(2)];
+    nodes.iter_mut().for_each(|n| n.state = NodeState::Pool);
+    let placement = qb_model::action::Placement::Auto { count: 2, control_plane: 0 };
+    let action = qb_model::action::Action::ClusterAttach { cluster: "clus101".parse().unwrap(), placement };
+    let head = Head { index: 1284, hash: Digest([1; 32]), trust: Digest([1; 32]), log_time: NOW };
+    let view = plan(&nodes, &made_up(action), head);
+    let text = plan_out::render(&view, PlanMode::Short, "qb cluster attach clus101 -n 2", &Paint::PLAIN);
+    assert_eq!(
+        text,
+        "rehearsal: real processes in folders, no Kubernetes
+~ cluster clus101  empty > ready, control plane 0 > 3
++ lyon-r1-01  control plane, first  rack-1  2 steps
++ lyon-r1-02  control plane         rack-2  2 steps
+Steps on lyon-r1-01:
+    1  prepare     write 5 files
+    2  prepare     start containerd
+Steps on lyon-r1-02:
+    1  prepare     write 5 files
+    2  prepare     start containerd
+Preflight: no finding known now.
+Nothing was changed. Digest b8b8 b8b8 at site state 1,284. To do exactly this:
+  qb cluster attach clus101 -n 2 --expect b8b8b8b8
+"
+    );
+    assert!(
+        plan_out::is_digest(&view, "b8b8 b8b8")
+            && !plan_out::is_digest(&view, "b8b8")
+            && !plan_out::is_digest(&view, "aaaaaaaa")
+    );
+}
+
+#[test]
+fn waiting_on_as_sentences() {
+    let wait = WaitingOn::person(
+        "node.authorize",
+        "lyon-r2-03",
+        "waits for an administrator to authorize it",
+        ago(125_000),
+        ("operator", "qb node authorize lyon-r2-03".into()),
+    );
+    assert_eq!(
+        waiting::lines(&wait, &clock()),
+        ["lyon-r2-03 waits for an administrator to authorize it. 2 min.", "  qb node authorize lyon-r2-03"]
+    );
+    let mut other = WaitingOn::itself("x", "lyon-r3-02", "waits for lyon-r2-02", ago(14_000));
+    other.more = 2;
+    assert_eq!(
+        waiting::lines(&other, &clock())[1..],
+        ["  Clears by itself.".to_owned(), "  and 2 causes more".to_owned()]
+    );
+    other.clears = Clears::Never;
+    (other.host, other.command) = (Some("lyon-r3-02".into()), Some("ss -ltnp".into()));
+    assert_eq!(waiting::way_out(&other).unwrap(), "Nothing clears it: on lyon-r3-02: ss -ltnp");
+}
+
+#[test]
+fn findings_and_their_sum() {
+    let view = preflight();
+    assert_eq!(
+        preflight_cmd::findings(&view.findings, &Paint::PLAIN),
+        "✗ NET-ONE-WAY  lyon-r1-03 > lyon-r3-02  8472/udp dropped, 5 of 5 probes\n               on lyon-r3-02: firewall-cmd --add-port=8472/udp\n"
+    );
+    assert_eq!(
+        preflight_cmd::summary(&view),
+        "1 error in 2 nodes, 2 pairs, 28 probes, 0.3 s.  More: qb preflight explain NET-ONE-WAY"
+    );
+    assert!(preflight_cmd::explain("net-one-way").is_ok() && preflight_cmd::explain("XX").is_err());
+}
+
+#[test]
+fn a_cluster_and_its_list() {
+    let text = cluster_cmd::page(&attached(), &clock(), &Paint::PLAIN);
+    assert!(text.starts_with("clus101  ◌ initializing  rehearsal 1.36.2\nrehearsal: real"), "{text}");
+    assert!(text.contains("lyon-r1-02  control plane  none  join 6 of 9: kubeadm join\n"), "{text}");
+    let list =
+        cluster_cmd::table(&[attached()], false, &clock(), &Paint::PLAIN).render(&Paint::PLAIN, true, None);
+    assert_eq!(
+        list,
+        "NAME     STATE           DRIVER            CONTROL  WORKERS  SINCE\nclus101  ◌ initializing  rehearsal 1.36.2        3        0  3 min\n"
+    );
+}
+
+#[test]
+fn numbers_and_times() {
+    assert_eq!([count(7), count(1284), count(1_000_000)], ["7", "1,284", "1,000,000"]);
+    assert_eq!([bytes(900), bytes(1 << 30), bytes(128 << 30)], ["900 B", "1.0 GiB", "128 GiB"]);
+    assert_eq!(
+        [age(300), age(41_000), age(120_000), age(7_200_000), age(600_000_000)],
+        ["0.3 s", "41 s", "2 min", "2 h", "6 d"]
+    );
+    assert_eq!([span(130_000), span(600_000), span(41_000)], ["2 min 10 s", "10 min", "41 s"]);
+    assert_eq!(names(&["a", "b", "c", "d"]), "a, b, c and 1 more");
+    let c = clock();
+    assert_eq!(c.moment(ago(7_000)), "10:41:00");
+    assert_eq!(c.moment(ago(86_400_000)), "yesterday 10:41");
+    assert_eq!(c.moment(Millis(1_772_558_400_000)), "3 Mar 2026 17:20");
+}
+
+#[test]
+fn what_comes_from_outside_is_made_harmless() {
+    assert_eq!(clean("a\x1b[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\u{a}");
+    assert_eq!(clean("é ✓ 中"), "é ✓ 中");
+    let error = CliError::failed("x\x1b[31m").remedy("one\ntwo\nthree");
+    assert_eq!(error.lines(), ["x\\u{1b}[31m", "  one", "  two"]);
+}
+
+#[test]
+fn problems_become_exit_codes() {
+    let problem =
+        |status| Problem { code: "x".into(), status, title: "T".into(), detail: "d".into(), remedy: None };
+    let exit = |status| CliError::from_problem(problem(status)).exit;
+    assert_eq!([exit(401), exit(403), exit(409), exit(422)], [Exit::Refused; 4]);
+    assert_eq!([exit(503), exit(504)], [Exit::Unreachable; 2]);
+    assert_eq!([exit(400), exit(404)], [Exit::Usage, Exit::Failed]);
+    let codes = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Refused,
+        Exit::Unreachable,
+        Exit::StillGoing,
+        Exit::Findings,
+        Exit::Signatures,
+        Exit::Interrupted,
+    ];
+    assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 130]);
+}
+
+#[test]
+fn doctor_puts_what_is_broken_first() {
+    let check = |tone, text: &str| doctor::Check { tone, text: text.into(), remedy: None };
+    let checks = [check(Tone::Good, "fine"), check(Tone::Broken, "bad")];
+    assert_eq!(doctor::page(&checks, &Paint::PLAIN), "✗ 1  bad\n✓    fine\n");
+    assert_eq!(doctor::exit(&checks), Exit::Failed);
+    assert_eq!(doctor::exit(&checks[..1]), Exit::Done);
+}
+
+#[test]
+fn likely_next_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let charter = crate::door::charter(folder.path());
+    let head = Head { index: 0, hash: Digest([1; 32]), trust: Digest([1; 32]), log_time: NOW };
+    let mut view = site(&charter, head, &waiting_node(1));
+    view.counts.waiting = 5;
+    assert_eq!(state::next(&view, &[])[0], "qb node authorize --waiting");
+    assert_eq!(state::lines(&view, &[], &clock(), &Paint::PLAIN).len(), 6);
+    (view.founded, view.counts.waiting, view.counts.pool) = (true, 0, 5);
+    assert_eq!(state::next(&view, &[])[0], "qb cluster create clus100");
+    let empty = cluster(
+        &"clus101".parse().unwrap(),
+        &"rehearsal".parse().unwrap(),
+        &"1.36.2".parse().unwrap(),
+        Digest([7; 32]),
+    );
+    assert_eq!(state::next(&view, &[empty])[0], "qb cluster attach clus101 -n 3");
+}

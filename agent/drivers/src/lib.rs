@@ -1,0 +1,177 @@
+//! Drivers: from an order to the steps of one host, purely.
+//!
+//! ```text
+//!   Assignment (signed intent > planner > log)      Observed (this host, its bundle)
+//!              |                                              |
+//!              +--------------- Driver::compile --------------+
+//!                                     |
+//!                             Vec<Step>, typed
+//!                     +---------------+----------------+
+//!                 `--plan` prints them           qb-exec runs them
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `lib.rs` | [`Driver`], the table of drivers, what can be refused |
+//! | `step.rs` | [`Step`], [`StepAction`]: the closed set of things done to a host |
+//! | `path.rs` | [`RelPath`]: a path that cannot leave the cluster's directory |
+//! | `plan.rs` | the full text of a plan, as `--plan=full` and the golden tests show it |
+//! | `config.rs` | files that a driver renders, as types |
+//! | `rehearsal.rs`, `rehearsal/` | the driver `rehearsal`: the life cycle with stand-in processes |
+//! | `bundle.rs` | the bundle format: manifest, assembly, verification |
+//! | `content.rs` | what the rehearsal's bundle holds |
+//!
+//! # Invariants
+//! - No IO, no clock, no randomness: the same input gives the same steps on every machine, so that
+//!   the leader's plan, `--plan` and the host agree.
+//! - A step is a typed action. There is no shell, no argument vector that comes from outside and no
+//!   string template: files are serialized from structs, names have passed their model type.
+//! - Every path is relative to the cluster's directory on the node.
+//! - What a driver does not do: decide placement (planner), judge a host (preflight), touch it (exec).
+
+pub mod bundle;
+pub mod config;
+mod content;
+mod path;
+mod plan;
+mod rehearsal;
+mod step;
+
+pub use content::build_rehearsal_bundle;
+pub use path::{PathError, RelPath};
+pub use plan::render;
+pub use rehearsal::{API_SERVER_PORT, NODE_TCP_PORT, NODE_UDP_PORT, Rehearsal};
+pub use step::{ConfigCheck, FileSpec, SecretFiles, StandIn, Step, StepAction, TlsFiles};
+
+use qb_model::action::NodeRole;
+use qb_model::assignment::Assignment;
+use qb_model::ids::{Name, Version};
+use qb_model::preflight::Requirements;
+
+/// Why a driver refuses an order. The text ends with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The driver cannot install this version.
+    #[error(
+        "driver {driver} cannot install version {version}: it takes {takes}; name such a version in `qb cluster create`"
+    )]
+    Version {
+        /// The driver.
+        driver: &'static str,
+        /// The version asked for.
+        version: Version,
+        /// What it takes.
+        takes: &'static str,
+    },
+    /// The order is for another driver.
+    #[error(
+        "the order names driver {wanted}, not {driver}: create the cluster again with a driver of `qb bundle list`"
+    )]
+    OtherDriver {
+        /// This driver.
+        driver: &'static str,
+        /// The one named.
+        wanted: Name,
+    },
+    /// The ordered node or the first node is not among the members.
+    #[error(
+        "the order to cluster {cluster} does not list {who} among its members: plan the attach again with `qb cluster attach {cluster} --plan`"
+    )]
+    NotAMember {
+        /// The cluster.
+        cluster: Name,
+        /// Who is missing.
+        who: String,
+    },
+    /// A member's address is not an IP address.
+    #[error(
+        "{host} has the address {address:?}, which is not an IP address: set `address` in its agent's configuration"
+    )]
+    Address {
+        /// Whose.
+        host: String,
+        /// The text.
+        address: String,
+    },
+    /// The role does not have that stage.
+    #[error(
+        "{host} is ordered to {stage}, which {why}: plan the attach again with `qb cluster attach {cluster} --plan`"
+    )]
+    Stage {
+        /// The node.
+        host: String,
+        /// The stage.
+        stage: &'static str,
+        /// Why not.
+        why: &'static str,
+        /// The cluster.
+        cluster: Name,
+    },
+    /// The bundle at hand is for something else.
+    #[error("the bundle is {have}, the order needs {want}: `qb bundle push` the right file")]
+    Bundle {
+        /// What the manifest says.
+        have: String,
+        /// What is needed.
+        want: String,
+    },
+    /// A path would not be clean.
+    #[error("driver: {0}")]
+    Path(#[from] PathError),
+    /// A file could not be rendered.
+    #[error("{file} cannot be rendered: {reason}; report this with `qb support bundle`")]
+    Render {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a driver may look at besides the order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// The host's architecture, `x86_64` or `aarch64`; empty if not known, as in a plan for later.
+    pub arch: String,
+    /// The verified manifest of the bundle at hand; none while it is not here.
+    pub bundle: Option<bundle::Manifest>,
+}
+
+/// Compiles orders into steps for one Kubernetes distribution.
+pub trait Driver: Send + Sync {
+    /// Its name in intents.
+    fn name(&self) -> &'static str;
+
+    /// What is said wherever a cluster of this driver shows; none for a real distribution.
+    fn label(&self) -> Option<&'static str>;
+
+    /// What a role needs of a host.
+    fn requirements(&self, role: NodeRole) -> Requirements;
+
+    /// Whether it can install a version.
+    ///
+    /// # Errors
+    /// [`DriverError::Version`] with what it takes.
+    fn supports(&self, version: &Version) -> Result<(), DriverError>;
+
+    /// The steps that carry out an order, in order.
+    ///
+    /// # Errors
+    /// A [`DriverError`] if the order makes no sense for this driver or host.
+    fn compile(&self, order: &Assignment, observed: &Observed) -> Result<Vec<Step>, DriverError>;
+}
+
+static REHEARSAL: Rehearsal = Rehearsal;
+
+/// The driver of that name.
+pub fn driver(name: &Name) -> Option<&'static dyn Driver> {
+    match name.as_str() {
+        "rehearsal" => Some(&REHEARSAL),
+        _ => None,
+    }
+}
+
+/// The names of all drivers, sorted.
+pub fn names() -> &'static [&'static str] {
+    &["rehearsal"]
+}

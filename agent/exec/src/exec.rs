@@ -1,0 +1,293 @@
+//! The executor's handle: takes orders, keeps units running, answers how they are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::Method;
+use qb_drivers::config::NodeServiceConfig;
+use qb_drivers::{PathError, RelPath, StandIn};
+use qb_model::action::NodeRole;
+use qb_model::assignment::{self, Assignment, AssignmentError, Grounds, VerifiedAssignment};
+use qb_model::ids::{Digest, Name, NodeId, PublicKey, SiteId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::dir::Dir;
+use crate::floor::{Floor, FloorError};
+use crate::join::{self, MintError, MintRequest};
+use crate::progress::{StageDone, StageError, StepProgress};
+use crate::seal::{SealSecret, SealedSecret};
+use crate::stage::{self, Run};
+use crate::standin::wire::NodeList;
+use crate::steps::units::read_record;
+use crate::supervisor::{Supervisor, UnitHealth, UnitKey};
+
+/// How long an API server may take to say who joined.
+const NODES_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of a configuration or a certificate.
+const FILE_BYTES: u64 = 1 << 20;
+const CLUSTERS: &str = "clusters";
+
+/// Why the executor cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Its directory cannot be used.
+    #[error(
+        "the executor's directory {path} cannot be used: {source}; check owner and disk, then restart the agent"
+    )]
+    Root {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The floor cannot be used.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+    /// The thread that keeps units running cannot be started.
+    #[error("the thread that keeps units running cannot be started: {0}; restart the agent")]
+    Thread(#[source] io::Error),
+}
+
+/// Why an order is not verified.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The signed intents do not give it.
+    #[error(transparent)]
+    Assignment(#[from] AssignmentError),
+    /// What this node remembers cannot be kept.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+}
+
+/// Where the executor works and who it is.
+pub struct ExecConfig {
+    /// Its directory: only the executor writes there.
+    pub root: PathBuf,
+    /// While this file exists no step runs.
+    pub hold: PathBuf,
+    /// This node.
+    pub node: NodeId,
+    /// Opens what is sealed to this node.
+    pub seal_secret: SealSecret,
+    /// The executable that contains the stand-ins: the agent's own.
+    pub stand_in: PathBuf,
+}
+
+/// What an order needs besides itself.
+#[derive(Debug, Clone, Default)]
+pub struct Supplies {
+    /// The bundle's file, if this node has it.
+    pub bundle: Option<Vec<u8>>,
+    /// Keys of the publishers that the site trusts now.
+    pub publishers: Vec<PublicKey>,
+    /// The join secret for this order, if it came.
+    pub join: Option<SealedSecret>,
+    /// The site's epoch.
+    pub epoch: u64,
+}
+
+/// A node that a cluster's API server knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its host name.
+    pub host: String,
+    /// Its role.
+    pub role: NodeRole,
+    /// Whether it was heard of lately.
+    pub ready: bool,
+}
+
+/// What everything here shares.
+pub(crate) struct Inner {
+    pub(crate) config: ExecConfig,
+    pub(crate) root: Dir,
+    pub(crate) supervisor: Supervisor,
+    /// Held while an order is carried out.
+    pub(crate) running: Arc<tokio::sync::Mutex<()>>,
+    floor: Mutex<Floor>,
+    /// Digest of the join secret that was opened last.
+    opened: Mutex<Option<Digest>>,
+}
+
+impl Inner {
+    pub(crate) fn floor(&self) -> MutexGuard<'_, Floor> {
+        // A floor is replaced as a whole, after it is on disk.
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn opened(&self, sealed: &SealedSecret) -> bool {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) == Some(sealed.digest())
+    }
+
+    pub(crate) fn note_opened(&self, sealed: &SealedSecret) {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(sealed.digest());
+    }
+}
+
+/// The execution side of a node. Clones share everything.
+#[derive(Clone)]
+pub struct Exec(pub(crate) Arc<Inner>);
+
+impl Exec {
+    /// Opens the executor's directory and starts the units that are recorded there.
+    ///
+    /// # Errors
+    /// If the directory or what it remembers cannot be used.
+    pub async fn open(config: ExecConfig) -> Result<Self, ExecError> {
+        let path = config.root.display().to_string();
+        let error = |source| ExecError::Root { path: path.clone(), source };
+        let clusters: RelPath = CLUSTERS.parse().map_err(|e: PathError| error(io::Error::other(e)))?;
+        let root = Dir::create(&config.root).map_err(error)?;
+        root.make_dirs(&clusters).map_err(error)?;
+        let floor = Mutex::new(Floor::open(&root)?);
+        let supervisor = Supervisor::start(config.stand_in.clone()).map_err(ExecError::Thread)?;
+        start_recorded(&root, &clusters, &supervisor).map_err(error)?;
+        let (running, opened) = (Arc::default(), Mutex::new(None));
+        Ok(Self(Arc::new(Inner { config, root, supervisor, running, floor, opened })))
+    }
+
+    /// Verifies an order against the signed intents that it rests on, and against what this node
+    /// remembers. Nothing else makes an order that [`Exec::run`] takes.
+    ///
+    /// # Errors
+    /// The first thing that does not stand.
+    pub fn verify(
+        &self,
+        site: SiteId,
+        order: Assignment,
+        grounds: &Grounds,
+    ) -> Result<VerifiedAssignment, OrderError> {
+        let mut floor = self.0.floor();
+        let (verified, head) =
+            assignment::verify(order, grounds, &floor.for_verification(site, self.0.config.node))?;
+        floor.saw(&self.0.root, site, head)?;
+        Ok(verified)
+    }
+
+    /// Carries out an order. Killed or given up at any point and run again, it converges. Giving
+    /// up (dropping the future, or `cancel`) lets the step at hand come to a safe point.
+    ///
+    /// # Errors
+    /// The step that did not succeed, why, and what to do.
+    pub async fn run(
+        &self,
+        order: VerifiedAssignment,
+        supplies: Supplies,
+        progress: watch::Sender<Vec<StepProgress>>,
+        cancel: &CancellationToken,
+    ) -> Result<StageDone, StageError> {
+        let cancel = cancel.child_token();
+        let run = Run {
+            order: order.assignment().clone(),
+            supplies,
+            progress,
+            cancel: cancel.clone(),
+            #[cfg(test)]
+            points_left: None,
+        };
+        self.run_order(run, cancel).await
+    }
+
+    pub(crate) async fn run_order(
+        &self,
+        run: Run,
+        cancel: CancellationToken,
+    ) -> Result<StageDone, StageError> {
+        // Given up with this future; the task then ends at its next safe point, with the lock that
+        // keeps the next run out until it has.
+        let _give_up = cancel.drop_guard();
+        tokio::spawn(stage::run(Arc::clone(&self.0), run)).await.unwrap_or_else(|error| {
+            Err(StageError {
+                step: 0,
+                title: "run the order".to_owned(),
+                text: format!("the executor stopped: {error}"),
+                remedy: "it is run again; if it stays, `qb support bundle`".to_owned(),
+            })
+        })
+    }
+
+    /// Makes a join secret for a member, on the node that holds the cluster's registry. A new one
+    /// replaces an unused one for the same member.
+    ///
+    /// # Errors
+    /// If this is not that node, or the cluster's directory is not as it should be.
+    pub async fn mint_join(&self, request: MintRequest) -> Result<SealedSecret, MintError> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || join::mint(&inner, &request)).await.unwrap_or_else(|error| {
+            Err(MintError::Step {
+                text: format!("the executor stopped: {error}"),
+                remedy: "it is tried again".to_owned(),
+            })
+        })
+    }
+
+    /// The units of a cluster on this node.
+    pub async fn health(&self, cluster: &Name) -> Vec<UnitHealth> {
+        self.0.supervisor.look(cluster).await.into_iter().map(|(health, _)| health).collect()
+    }
+
+    /// Who joined a cluster, as its API server says to this member.
+    ///
+    /// # Errors
+    /// Why the API server could not be asked, for the member's own state.
+    pub async fn nodes(&self, cluster: &Name) -> Result<Vec<ClusterNode>, String> {
+        let client = self.client(cluster).map_err(|e| format!("{cluster}: {e}"))?;
+        let answer = client.call(Method::GET, "/nodes", Vec::new(), NODES_LIMIT).await;
+        let (status, body) = answer.map_err(|e| e.to_string())?;
+        if !status.is_success() {
+            return Err(format!("the API server of {cluster} answers {status}"));
+        }
+        let list: NodeList = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        let node = |n: crate::standin::wire::NodeLine| ClusterNode {
+            node: n.node,
+            host: n.host,
+            role: n.role,
+            ready: n.ready,
+        };
+        Ok(list.nodes.into_iter().map(node).collect())
+    }
+
+    fn client(&self, cluster: &Name) -> io::Result<Client> {
+        let dir = self.0.root.sub(&cluster_dir(cluster).map_err(io::Error::other)?)?;
+        let read = |at: &RelPath| dir.read(at, FILE_BYTES)?.ok_or(io::Error::from(io::ErrorKind::NotFound));
+        let at = "config/node-service.json".parse().map_err(|e: PathError| io::Error::other(e))?;
+        let config: NodeServiceConfig = serde_json::from_slice(&read(&at)?)?;
+        let server: SocketAddr = config.server.parse().map_err(io::Error::other)?;
+        Client::new(server, &read(&config.authority)?).map_err(io::Error::other)
+    }
+
+    /// Stops all units and ends. They are started again by the next [`Exec::open`].
+    pub async fn close(&self) {
+        let _running = self.0.running.lock().await;
+        self.0.supervisor.close().await;
+    }
+}
+
+/// Where a cluster lies.
+pub(crate) fn cluster_dir(cluster: &Name) -> Result<RelPath, PathError> {
+    format!("{CLUSTERS}/{cluster}").parse()
+}
+
+/// Starts what an earlier life recorded.
+fn start_recorded(root: &Dir, clusters: &RelPath, supervisor: &Supervisor) -> io::Result<()> {
+    for name in root.sub(clusters)?.names()? {
+        let Ok(cluster) = name.as_str().parse::<Name>() else {
+            continue;
+        };
+        let dir = Arc::new(root.sub(&cluster_dir(&cluster).map_err(io::Error::other)?)?);
+        for stand_in in [StandIn::ApiServer, StandIn::NodeService] {
+            if let Some(record) = read_record(&dir, stand_in)? {
+                let key = UnitKey { cluster: cluster.clone(), stand_in };
+                supervisor.run(key, Arc::clone(&dir), record);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The execution side of a node: the only code that changes a host.
+//!
+//! ```text
+//!   assignment + signed intents                            progress, result
+//!            |                                                   ^
+//!        Exec::verify  (floor: generation, trust head)           |
+//!            |                                                   |
+//!        Exec::run --> driver compiles (qb-drivers, pure) --> stage: check > apply > verify
+//!                                                                |
+//!              +--------------------+----------------------+-----+
+//!            dir, unpack          pki, seal, join      supervisor (one thread)
+//!            files of one         keys, sealed         |  spawns, restarts, stops
+//!            cluster              secrets              v
+//!                                                  stand-ins: api-server, node-service
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `exec.rs` | [`Exec`]: the handle |
+//! | `floor.rs` | what this node refuses: older orders, anything while it is held |
+//! | `stage.rs`, `progress.rs` | runs the steps of one order; what it tells meanwhile |
+//! | `steps.rs`, `steps/` | check and apply of every kind of action |
+//! | `supervisor.rs`, `supervisor/` | keeps units running; one child process |
+//! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
+//! | `join.rs`, `seal.rs` | join secrets; HPKE |
+//! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
+//! | `unpack.rs`, `dir.rs` | bundles onto disk; a directory that nothing leads out of |
+//! | `probe.rs`, `facts.rs` | preflight: what answers, what this machine is |
+//!
+//! # Invariants
+//! - [`Exec::run`] takes a `VerifiedAssignment`, which only verification against signed intents
+//!   makes. Nothing takes a path, a step or an argument from outside.
+//! - Every step is idempotent. Killed at any point and run again, a stage converges; what detaching
+//!   leaves is what was there before attaching.
+//! - Everything of a cluster lies in one directory, which no link leads out of.
+//! - No shell. Children get an argument vector, an empty environment and a process group of their
+//!   own, and die with the executor.
+//! - Secrets are opened here only, are never formatted, and go to files of mode 0600.
+//! - What is absent on purpose: root, package managers, systemd. The rehearsal needs none; a driver
+//!   for a real distribution brings its actions with it.
+
+mod client;
+mod clock;
+mod dir;
+mod exec;
+mod facts;
+mod floor;
+mod join;
+mod pki;
+pub mod probe;
+mod progress;
+pub mod seal;
+mod stage;
+pub mod standin;
+mod steps;
+mod supervisor;
+mod unpack;
+
+pub use exec::{ClusterNode, Exec, ExecConfig, ExecError, OrderError, Supplies};
+pub use facts::{FactsConfig, FactsError, gather_facts};
+pub use floor::FloorError;
+pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};
+pub use pki::PkiError;
+pub use progress::{StageDone, StageError, StepProgress, StepState};
+pub use seal::{SealContext, SealError, SealSecret, SealedSecret};
+pub use supervisor::{UnitHealth, UnitState};
+pub use unpack::UnpackError;
+
+#[cfg(test)]
+mod tests;

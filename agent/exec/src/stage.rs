@@ -1,0 +1,202 @@
+//! Runs the steps of one order, one after the other: check, apply, verify.
+//!
+//! ```text
+//!   held? -> check --done already--> done
+//!              | no
+//!            apply -> verify --> done        killed anywhere: the next run begins at the first
+//!                       | no                 step again, and the checks pass what is done
+//!                     failed
+//! ```
+
+use std::sync::Arc;
+
+use qb_drivers::bundle::{VerifiedBundle, verify_bundle};
+use qb_drivers::{Observed, Step, driver};
+use qb_model::assignment::Assignment;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::dir::Dir;
+use crate::exec::{Inner, Supplies, cluster_dir};
+use crate::floor;
+use crate::progress::{StageDone, StageError, StepError, StepProgress, StepState};
+use crate::steps;
+
+/// Everything that steps need.
+pub(crate) struct Context {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) order: Assignment,
+    pub(crate) supplies: Supplies,
+    pub(crate) bundle: Option<VerifiedBundle>,
+    /// The cluster's directory.
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) progress: watch::Sender<Vec<StepProgress>>,
+    /// What the stage makes public.
+    pub(crate) public: Vec<u8>,
+    /// In tests: how many points are passed before the run ends as if the process were killed.
+    #[cfg(test)]
+    pub(crate) points_left: Option<std::sync::atomic::AtomicUsize>,
+}
+
+/// Where a run takes its order, supplies and signals from.
+pub(crate) struct Run {
+    pub(crate) order: Assignment,
+    pub(crate) supplies: Supplies,
+    pub(crate) progress: watch::Sender<Vec<StepProgress>>,
+    pub(crate) cancel: CancellationToken,
+    #[cfg(test)]
+    pub(crate) points_left: Option<usize>,
+}
+
+/// Runs an order to its end. One at a time: a run that was given up still holds the lock until its
+/// step has stopped.
+pub(crate) async fn run(inner: Arc<Inner>, run: Run) -> Result<StageDone, StageError> {
+    let lock = Arc::clone(&inner.running);
+    let _running = lock.lock().await;
+    let before = |e: StepError| StageError {
+        step: 0,
+        title: "take the order".to_owned(),
+        text: e.text,
+        remedy: e.remedy,
+    };
+    let (mut context, steps) = begin(inner, run).map_err(before)?;
+    context.progress.send_replace(steps.iter().map(waiting).collect());
+    for step in &steps {
+        if let Err(error) = context.step(step).await {
+            context.note(step.id, StepState::Failed, &error.text);
+            return Err(StageError {
+                step: step.id,
+                title: step.title.clone(),
+                text: error.text,
+                remedy: error.remedy,
+            });
+        }
+        context.note(step.id, StepState::Done, "");
+    }
+    Ok(StageDone { public: context.public })
+}
+
+fn waiting(step: &Step) -> StepProgress {
+    StepProgress {
+        step: step.id,
+        title: step.title.clone(),
+        state: StepState::Waiting,
+        since: clock::now(),
+        detail: String::new(),
+    }
+}
+
+/// Takes the order: held, floor, bundle, steps.
+fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError> {
+    let order = run.order;
+    held(&inner)?;
+    if order.node != inner.config.node {
+        return Err(StepError::new("the order is for another node", "run `qb doctor` on this machine"));
+    }
+    inner
+        .floor()
+        .take(&inner.root, &order)
+        .map_err(|e| StepError::new(e.to_string(), "nothing was changed"))?;
+    let bundle = match &run.supplies.bundle {
+        None => None,
+        Some(bytes) => {
+            let verified =
+                verify_bundle(bytes, &run.supplies.publishers).and_then(|b| b.is(&order.bundle).map(|()| b));
+            Some(verified.map_err(|e| StepError::new(e.to_string(), "nothing was installed"))?)
+        }
+    };
+    let observed = Observed {
+        arch: std::env::consts::ARCH.to_owned(),
+        bundle: bundle.as_ref().map(|bundle| bundle.manifest().clone()),
+    };
+    let driver = driver(&order.driver).ok_or_else(|| {
+        let text = format!("this agent has no driver {}", order.driver);
+        StepError::new(text, format!("drivers here: {}", qb_drivers::names().join(", ")))
+    })?;
+    let steps = driver
+        .compile(&order, &observed)
+        .map_err(|e| StepError::new(e.to_string(), "nothing was changed"))?;
+    let at = cluster_dir(&order.cluster).map_err(|e| StepError::new(e.to_string(), "nothing was changed"))?;
+    let open = inner.root.make_dirs(&at).and_then(|()| inner.root.sub(&at));
+    let dir = open.map_err(|e| StepError::disk("the cluster's directory cannot be made", &e))?;
+    let context = Context {
+        inner,
+        order,
+        supplies: run.supplies,
+        bundle,
+        dir: Arc::new(dir),
+        cancel: run.cancel,
+        progress: run.progress,
+        public: Vec::new(),
+        #[cfg(test)]
+        points_left: run.points_left.map(Into::into),
+    };
+    Ok((context, steps))
+}
+
+fn held(inner: &Inner) -> Result<(), StepError> {
+    if !floor::is_held(&inner.config.hold) {
+        return Ok(());
+    }
+    let hold = inner.config.hold.display();
+    Err(StepError::new(
+        format!("held on this machine: {hold} exists"),
+        format!("remove it to go on: rm {hold}"),
+    ))
+}
+
+impl Context {
+    async fn step(&mut self, step: &Step) -> Result<(), StepError> {
+        self.point()?;
+        self.note(step.id, StepState::Checking, "");
+        if steps::check(self, &step.action).await? {
+            return Ok(());
+        }
+        self.point()?;
+        self.note(step.id, StepState::Applying, "");
+        steps::apply(self, step.id, &step.action).await?;
+        self.point()?;
+        self.note(step.id, StepState::Verifying, "");
+        if steps::check(self, &step.action).await? {
+            return Ok(());
+        }
+        Err(StepError::new(
+            "it was done, but the check afterwards fails",
+            "run the order again; if it stays, `qb doctor`",
+        ))
+    }
+
+    /// A place where a run may end: held, given up, or killed.
+    fn point(&self) -> Result<(), StepError> {
+        #[cfg(test)]
+        if let Some(left) = &self.points_left {
+            use std::sync::atomic::Ordering::Relaxed;
+            let passed = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            passed.map_err(|_| StepError::cancelled())?;
+        }
+        if self.cancel.is_cancelled() {
+            return Err(StepError::cancelled());
+        }
+        held(&self.inner)
+    }
+
+    /// Tells where a step is.
+    pub(crate) fn note(&self, id: u16, state: StepState, detail: &str) {
+        self.progress.send_if_modified(|all| {
+            let Some(step) = all.iter_mut().find(|step| step.step == id) else {
+                return false;
+            };
+            if step.state == state && step.detail == detail {
+                return false;
+            }
+            if step.state != state {
+                step.since = clock::now();
+            }
+            step.state = state;
+            step.detail = detail.to_owned();
+            true
+        });
+    }
+}

@@ -1,0 +1,352 @@
+//! The composition root: builds the parts, wires them, ends them in order.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use qb_consensus::{Consensus, ConsensusConfig, OpenError, Timing};
+use qb_exec::{Exec, ExecConfig, SealSecret};
+use qb_mesh::{Mesh, MeshConfig, MeshTask, SecretKey};
+use qb_model::NodeId;
+use qb_model::action::RevokeMode;
+use qb_model::state::SiteState;
+use qb_portal::door::{Access, DoorConfig};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::task::TaskTracker;
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::door::site::AgentSite;
+use crate::door::tls;
+use crate::events::Events;
+use crate::handler::MeshHandler;
+use crate::identity::Identity;
+use crate::machine::SiteMachine;
+use crate::member::{Membership, verify_admit};
+use crate::node::{Node, Parts};
+use crate::transport::MeshTransport;
+use crate::{enroll, files, found, host, knock, leader, reconcile, report, said, seats};
+
+/// In a site of at most this many nodes everybody stays connected to everybody.
+const SMALL_SITE: usize = 12;
+/// Peers besides the voters that a node of a larger site stays connected to.
+const PEERS: usize = 8;
+/// How long parts may take to end.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Runs an agent until `stop` is ready. Returns what it ended for.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
+    let _lock = lock_state(&config)?;
+    let node = build(config).await?;
+    let tasks = node.tasks.clone();
+    let mesh = start_mesh(&node).await?;
+    start_exec(&node).await?;
+    start_consensus(&node).await?;
+    restore_peers(&node);
+    start_parts(&node, &tasks);
+    open_doors(&node, &tasks).await?;
+    tracing::info!(
+        node = %node.id(),
+        site = %node.enrolment.site,
+        socket = %node.config.socket_path().display(),
+        "agent is ready"
+    );
+    let ended = wait_for_end(&node, &mesh, stop).await;
+    tracing::info!("ending: {}", ended.as_deref().unwrap_or("asked to"));
+    node.cancel.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    if let Some(exec) = node.exec.get() {
+        exec.close().await;
+    }
+    if let Some(consensus) = node.consensus.get() {
+        consensus.shutdown().await;
+    }
+    mesh.shutdown().await;
+    match ended {
+        None => Ok(()),
+        Some(why) => bail!("{why}"),
+    }
+}
+
+/// One agent per state directory: a second one would vote twice.
+fn lock_state(config: &Config) -> Result<std::fs::File> {
+    files::make_dir(&config.state)?;
+    let path = config.state.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(|| {
+        format!(
+            "another agent uses {}: stop it first, or give this one another --state",
+            config.state.display()
+        )
+    })?;
+    Ok(file)
+}
+
+async fn build(config: Config) -> Result<Arc<Node>> {
+    let enrolment = enroll::read(&config.enroll)?;
+    let identity = Identity::open(&config.state.join("identity"), true)?;
+    let facts = host::facts(&config)?;
+    let events = Arc::new(Events::default());
+    let beginning = SiteState::new(&enrolment.charter)?;
+    let (machine, state) = SiteMachine::new(beginning, events.clone());
+    let membership = Membership::read(&config.state.join("membership"))?;
+    let membership = membership.filter(|held| match &held.admit {
+        None => true,
+        Some(admit) => match verify_admit(admit, &enrolment.charter, identity.node) {
+            Ok(()) => true,
+            Err(e) => {
+                tracing::warn!("{e}: knocking again");
+                false
+            }
+        },
+    });
+    let blobs = Blobs::open(config.state.join("blobs"))?;
+    let node = Node::new(Parts { config, identity, enrolment, state, blobs, events, membership, facts });
+    *node.machine() = Some(machine);
+    Ok(node)
+}
+
+async fn start_mesh(node: &Arc<Node>) -> Result<MeshTask> {
+    let config = MeshConfig {
+        secret_key: SecretKey::new(*node.identity.seed),
+        listen: node.config.mesh(),
+        knock_listen: Some(node.config.knock()),
+        site_tag: node.enrolment.site.0.0,
+    };
+    let (mesh, task) = Mesh::start(config, Arc::new(MeshHandler { node: node.clone() })).await?;
+    // The slot was made empty with the node, and this is called once.
+    let _ = node.mesh.set(mesh);
+    Ok(task)
+}
+
+async fn start_exec(node: &Arc<Node>) -> Result<()> {
+    let exec = Exec::open(ExecConfig {
+        root: node.config.state.join("exec"),
+        hold: node.config.hold.clone(),
+        node: node.id(),
+        seal_secret: SealSecret::from_bytes(node.identity.seal_secret.clone()),
+        stand_in: std::env::current_exe().context("cannot find this program's own file")?,
+    })
+    .await?;
+    let _ = node.exec.set(exec);
+    Ok(())
+}
+
+async fn start_consensus(node: &Arc<Node>) -> Result<()> {
+    let machine = node.machine().take().context("consensus is started once")?;
+    let config = ConsensusConfig {
+        dir: node.config.state.join("raft"),
+        node: node.id(),
+        site_epoch_tag: node.enrolment.site.0.0,
+        timing: Timing::default(),
+    };
+    let transport = Arc::new(MeshTransport { mesh: node.mesh.clone() });
+    let consensus = match Consensus::open(config, Box::new(machine), transport).await {
+        Ok(consensus) => consensus,
+        Err(OpenError::Seat(e)) if e.is_lost() => {
+            // The seat's storage is gone: it must never vote again under that number.
+            bail!(
+                "{e}; this voter's storage is lost: move {}/raft away and start again, the site gives it a new seat",
+                node.config.state.display()
+            )
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let _ = node.consensus.set(consensus);
+    Ok(())
+}
+
+/// Tells mesh and consensus where members were last seen.
+fn restore_peers(node: &Node) {
+    let held = node.membership();
+    if let Some(mesh) = node.mesh() {
+        for (peer, addresses) in held.known() {
+            if peer != node.id() {
+                mesh.learn_addresses(peer, addresses);
+            }
+        }
+    }
+    connect(node);
+}
+
+fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
+    tasks.spawn(members(node.clone()));
+    tasks.spawn(admission(node.clone()));
+    tasks.spawn(knock::client::ask_when_lonely(node.clone()));
+    tasks.spawn(report::run(node.clone()));
+    tasks.spawn(said::hello(node.clone()));
+    tasks.spawn(seats::follow(node.clone()));
+    tasks.spawn(leader::run(node.clone()));
+    tasks.spawn(reconcile::run(node.clone()));
+}
+
+/// Knocks until let in, and goes on with a founding that was cut short.
+async fn admission(node: Arc<Node>) {
+    if node.membership().founding.is_some() {
+        if let Err(e) = found::go_on(&node).await {
+            tracing::warn!("{e}");
+        }
+        return;
+    }
+    if !*node.admitted.borrow() {
+        tracing::info!(
+            words = %crate::door::views::words_of(&node.id().0),
+            "waiting for an administrator to authorize this node: qb node authorize {}",
+            node.facts().host
+        );
+        knock::client::run(node).await;
+    }
+}
+
+/// Keeps the mesh's roster and wanted peers as the state says.
+async fn members(node: Arc<Node>) {
+    let Some(consensus) = node.consensus.get() else { return };
+    let mut state = node.state.clone();
+    let mut raft = consensus.metrics();
+    let mut admitted = node.admitted.subscribe();
+    loop {
+        connect(&node);
+        if let Some(tomb) = node.site().tombstones().get(&node.id()) {
+            node.put_out(tomb.mode);
+        }
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            changed = raft.changed() => if changed.is_err() { return },
+            changed = admitted.changed() => if changed.is_err() { return },
+            () = node.cancel.cancelled() => return,
+        }
+    }
+}
+
+fn connect(node: &Node) {
+    let Some(mesh) = node.mesh() else { return };
+    if *node.revoked.borrow() {
+        mesh.set_roster(BTreeSet::new());
+        mesh.set_wanted(BTreeSet::new());
+        return;
+    }
+    let me = node.id();
+    let admission = node.membership();
+    if let Some(admit) = &admission.admit {
+        for (peer, addresses) in crate::member::parse_addresses(&admit.members) {
+            if peer != me && !mesh.addresses().contains_key(&peer) {
+                mesh.learn_addresses(peer, addresses);
+            }
+        }
+    }
+    let members = node.members();
+    let voters = node.voters();
+    let mut wanted: BTreeSet<NodeId> = voters.iter().copied().collect();
+    if members.len() <= SMALL_SITE {
+        wanted.extend(&members);
+    } else {
+        // The peers that follow this node in the order of keys: everybody is somebody's.
+        let after = members.range(me..).chain(members.iter()).filter(|n| **n != me);
+        wanted.extend(after.take(PEERS));
+    }
+    wanted.remove(&me);
+    mesh.set_roster(members);
+    mesh.set_wanted(wanted);
+    if let Some(consensus) = node.consensus.get() {
+        consensus.set_voter_hints(voters.into_iter().filter(|v| *v != me).collect());
+    }
+}
+
+async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
+    let site = Arc::new(AgentSite { node: node.clone() });
+    let server_key = node.id().public_key();
+    let path = node.config.socket_path();
+    if let Some(dir) = path.parent() {
+        files::make_dir(dir)?;
+    }
+    // Left behind by a process that was killed; the state's lock says that none lives.
+    if let Err(e) = std::fs::remove_file(&path)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        bail!("cannot replace the socket {}: {e}", path.display());
+    }
+    let socket =
+        UnixListener::bind(&path).with_context(|| format!("cannot open the socket {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+    let local = qb_portal::api(site.clone(), DoorConfig { access: Access::Local, server_key });
+    tasks.spawn(qb_portal::serve(socket, local, node.cancel.clone().cancelled_owned()));
+
+    let api = node.config.api();
+    let listener = TcpListener::bind(api)
+        .await
+        .with_context(|| format!("cannot open the API's port {api}: is another agent running?"))?;
+    let access = Access::Network { origins: vec![format!("https://{api}")], hosts: vec![api.to_string()] };
+    let network = qb_portal::api(site, DoorConfig { access, server_key });
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls::config(node)?);
+    tasks.spawn(qb_portal::serve_tls(listener, acceptor, network, node.cancel.clone().cancelled_owned()));
+    Ok(())
+}
+
+async fn wait_for_end(node: &Arc<Node>, mesh: &MeshTask, stop: impl Future<Output = ()>) -> Option<String> {
+    let mut ending = node.ending.subscribe();
+    let consensus = node.consensus.get();
+    let fatal = async {
+        match consensus {
+            Some(consensus) => consensus.fatal().await.to_string(),
+            None => std::future::pending().await,
+        }
+    };
+    let told = async {
+        match ending.wait_for(Option::is_some).await {
+            Ok(why) => why.clone(),
+            Err(_) => None,
+        }
+    };
+    tokio::select! {
+        () = stop => None,
+        why = fatal => Some(format!("consensus cannot go on: {why}")),
+        why = told => why,
+        () = mesh.stopped() => Some("the mesh ended".into()),
+    }
+}
+
+impl Node {
+    /// This node was revoked: it takes no more orders, and wipes itself if the intent says so.
+    pub fn put_out(self: &Arc<Self>, mode: RevokeMode) {
+        if self.revoked.send_replace(true) {
+            return;
+        }
+        self.events.say(crate::events::now(), "node", self.facts().host.as_str(), "was revoked");
+        match mode {
+            // Its units go on; it speaks to no member any more and takes no order.
+            RevokeMode::Isolate => {
+                tracing::error!("this node was revoked: it takes no more orders; its workloads stay");
+                connect(self);
+            }
+            RevokeMode::Wipe => {
+                self.wipe();
+                let why = "this node was revoked: its keys and state are deleted";
+                self.ending.send_replace(Some(why.to_owned()));
+            }
+        }
+    }
+
+    /// Deletes the keys first: what is sealed to them is dead from then on.
+    fn wipe(&self) {
+        for part in ["identity", "membership", "exec", "blobs", "raft"] {
+            let path = self.config.state.join(part);
+            let gone =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            if let Err(e) = gone
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::error!(path = %path.display(), "cannot delete: {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Audit records as text and as bytes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use qb_model::assignment::{NodeResult, Stage};
+use qb_model::chain::AuditRecord;
+use qb_model::dsse::Purpose;
+use qb_model::state::SiteState;
+use qb_model::statement::{NodeCommand, SignedBytes, Statement as _};
+
+/// A record as base64 of its postcard form, as the export carries it.
+pub fn encode(record: &AuditRecord) -> String {
+    STANDARD.encode(postcard::to_stdvec(record).unwrap_or_default())
+}
+
+/// Who a node's command is by, and what it says.
+pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
+    let command = SignedBytes::from_bytes(Purpose::Command, &record.body, NodeCommand::MAX)
+        .and_then(|s| s.open::<NodeCommand>());
+    let Ok(command) = command else {
+        return (String::new(), "a node's command that this agent cannot read".to_owned());
+    };
+    let command = command.into_value();
+    let host = state
+        .node(&command.node)
+        .map(|n| n.host.to_string())
+        .or_else(|| state.tombstones().get(&command.node).map(|t| t.host.to_string()))
+        .unwrap_or_else(|| qb_model::words::fingerprint(&command.node.0));
+    let text = match postcard::from_bytes::<NodeResult>(&command.result) {
+        Ok(NodeResult::Hello { address, .. }) => format!("is at {address}"),
+        Ok(NodeResult::Done { .. }) => {
+            let stages = [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Leave];
+            let stage = stages.into_iter().find(|s| *s as u8 == command.stage).map_or("a stage", Stage::word);
+            format!("is through {stage}")
+        }
+        Ok(NodeResult::SecretOffered { .. }) => "offers a join secret".to_owned(),
+        Err(_) => "says something that this agent cannot read".to_owned(),
+    };
+    (host, text)
+}

@@ -1,0 +1,10 @@
+//! The site's own door: the API over a unix socket and TLS.
+
+pub mod audit;
+pub mod intents;
+pub mod metrics;
+pub mod plan;
+pub mod preflight;
+pub mod site;
+pub mod tls;
+pub mod views;

@@ -1,0 +1,211 @@
+//! The knocker's side: knocks at every seed until it is let in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qb_mesh::KnockStream;
+use qb_model::dsse::Purpose;
+use qb_model::statement::{Knock, SealKeyRecord, SignedBytes, Statement as _};
+use qb_model::{Digest, Millis, NodeId, Nonce};
+use tokio::task::JoinSet;
+
+use crate::member::{verify_admit, verify_revoked};
+use crate::node::Node;
+use crate::rpc::{self, Admit, Challenge, KnockAnswer};
+
+/// Pause between two knocks at one seed: the listener takes one a second from an address.
+const PAUSE: Duration = Duration::from_millis(1_100);
+/// Pause after a seed did not answer.
+const PAUSE_FAILED: Duration = Duration::from_millis(1_500);
+
+/// Why a knock led nowhere.
+#[derive(Debug, thiserror::Error)]
+enum KnockFailed {
+    #[error("{0}")]
+    Talk(String),
+    #[error("the listener at {address} is of site {theirs}: check the seeds of the enrolment file")]
+    OtherSite { address: SocketAddr, theirs: qb_model::SiteId },
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Knocks until the node is a member. Ends early when it founded the site itself.
+pub async fn run(node: Arc<Node>) {
+    let mut seeds: Vec<SocketAddr> = node.enrolment.seeds.clone();
+    seeds.retain(|s| *s != node.config.knock());
+    let mut set = JoinSet::new();
+    for seed in seeds {
+        let node = node.clone();
+        set.spawn(async move { knock_at(&node, seed).await });
+    }
+    let mut admitted = node.admitted.subscribe();
+    tokio::select! {
+        _ = admitted.wait_for(|a| *a) => {}
+        () = node.cancel.cancelled() => {}
+        () = async { while set.join_next().await.is_some() {} std::future::pending().await } => {}
+    }
+}
+
+/// How long a member may be without any connection before it asks whether it still is one.
+const LONELY_AFTER: Duration = Duration::from_secs(4);
+/// How often it looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A member to which nobody speaks asks at the knock ports: it may have been revoked while it was
+/// cut off, and members close its connections before they can say so.
+pub async fn ask_when_lonely(node: Arc<Node>) {
+    let Some(mesh) = node.mesh() else { return };
+    let peers = mesh.watch_peers();
+    let mut alone = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = node.cancel.cancelled() => return,
+        }
+        // One that closes right after its handshake is no company.
+        let company = peers.borrow().values().any(|p| p.connected_since.elapsed() > LOOK);
+        if *node.revoked.borrow() {
+            return;
+        }
+        if company || !*node.admitted.borrow() || node.members().len() < 2 {
+            alone = Duration::ZERO;
+            continue;
+        }
+        alone += LOOK;
+        if alone >= LONELY_AFTER {
+            ask_once(&node).await;
+            alone = Duration::ZERO;
+        }
+    }
+}
+
+/// Knocks once at every place where a member was seen, until one answers for good.
+async fn ask_once(node: &Arc<Node>) {
+    let port = node.config.knock_port;
+    let seen = node.mesh().map(qb_mesh::Mesh::addresses).unwrap_or_default();
+    let mut places: Vec<SocketAddr> = node.enrolment.seeds.clone();
+    places.extend(seen.values().flatten().map(|a| SocketAddr::new(a.ip(), port)));
+    places.sort();
+    places.dedup();
+    places.retain(|p| *p != node.config.knock());
+    for place in places {
+        match once(node, place).await {
+            Ok(Some(())) => return,
+            Ok(None) => {}
+            Err(failed) => tracing::debug!(%place, "asking whether this node is a member: {failed}"),
+        }
+    }
+}
+
+async fn knock_at(node: &Arc<Node>, seed: SocketAddr) {
+    let mut last = String::new();
+    loop {
+        let pause = match once(node, seed).await {
+            Ok(Some(())) => return,
+            Ok(None) => PAUSE,
+            Err(failed) => {
+                let text = failed.to_string();
+                if text != last {
+                    tracing::debug!(%seed, "knock: {text}");
+                    last = text;
+                }
+                PAUSE_FAILED
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One knock. `Some` when the node was let in (or put out).
+async fn once(node: &Arc<Node>, seed: SocketAddr) -> Result<Option<()>, KnockFailed> {
+    let talk = |e: &dyn std::fmt::Display| KnockFailed::Talk(e.to_string());
+    let mesh = node.mesh().ok_or_else(|| KnockFailed::Talk("the mesh is not up".into()))?;
+    let (listener, mut stream) = mesh.knock(seed, None).await.map_err(|e| talk(&e))?;
+    let challenge: Challenge = receive(&mut stream).await?;
+    if challenge.site != node.enrolment.site {
+        return Err(KnockFailed::OtherSite { address: seed, theirs: challenge.site });
+    }
+    let knock = signed_knock(node, listener, Nonce(challenge.nonce));
+    stream.send(knock.to_bytes().into()).await.map_err(|e| talk(&e))?;
+    match receive(&mut stream).await? {
+        KnockAnswer::Waiting { founded } => {
+            if founded {
+                node.note_founded(seed);
+            }
+            Ok(None)
+        }
+        KnockAnswer::Refused(why) => Err(KnockFailed::Refused(why)),
+        KnockAnswer::Admit(admit) => {
+            verify_admit(&admit, &node.enrolment.charter, node.id()).map_err(|e| talk(&e))?;
+            come_in(node, *admit).map_err(|e| talk(&e))?;
+            Ok(Some(()))
+        }
+        KnockAnswer::Revoked { envelope, trust_log } => {
+            let mode = verify_revoked(&envelope, &trust_log, &node.enrolment.charter, node.id())
+                .map_err(|e| talk(&e))?;
+            node.put_out(mode);
+            Ok(Some(()))
+        }
+    }
+}
+
+async fn receive<T: serde::de::DeserializeOwned>(stream: &mut KnockStream) -> Result<T, KnockFailed> {
+    let bytes = stream.recv().await.map_err(|e| KnockFailed::Talk(e.to_string()))?;
+    rpc::decode(&bytes).map_err(|e| KnockFailed::Talk(e.to_string()))
+}
+
+fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> SignedBytes {
+    let facts = node.facts();
+    let knock = Knock {
+        v: 1,
+        site: node.enrolment.site,
+        node: node.id(),
+        listener,
+        nonce,
+        seal_key: seal_record(node),
+        machine: machine_digest(),
+        host: facts.host.clone(),
+        facts: postcard::to_stdvec(&facts).unwrap_or_default(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        addresses: vec![node.mesh_address().to_string()],
+    };
+    knock.sign(&node.identity.key)
+}
+
+/// Digest of a knock of this node at itself: what stands for it where it is listed at its own door.
+pub fn own_knock(node: &Node) -> Digest {
+    signed_knock(node, node.id(), Nonce([0; 32])).digest(Purpose::Knock)
+}
+
+/// The node's seal key, signed by itself.
+pub fn seal_record(node: &Node) -> SignedBytes {
+    let record = SealKeyRecord {
+        v: 1,
+        site: node.enrolment.site,
+        node: node.id(),
+        key: node.identity.seal_key,
+        seq: 1,
+        not_after: Millis(u64::from(u32::MAX) * 1_000),
+    };
+    record.sign(&node.identity.key)
+}
+
+/// What tells this machine from a clone of its disk.
+fn machine_digest() -> Digest {
+    let id = std::fs::read("/etc/machine-id").unwrap_or_default();
+    qb_model::dsse::digest_of(Purpose::Knock.media_type(), &id)
+}
+
+fn come_in(node: &Arc<Node>, admit: Admit) -> Result<(), crate::files::FileError> {
+    node.keep(|held| {
+        held.addresses.clone_from(&admit.members);
+        held.voters.clone_from(&admit.voters);
+        held.admit = Some(admit);
+    })?;
+    if !node.admitted.send_replace(true) {
+        node.events.say(crate::events::now(), "node", node.facts().host.as_str(), "was let in");
+        tracing::info!("let in: an administrator authorized this node");
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The agent of a node: composes mesh, consensus, executor and API into one daemon.
+//!
+//! ```text
+//!   qb, portal ── door/ (unix socket, TLS) ──┐
+//!                                            v
+//!   knock/ <── mesh (handler.rs) ──> node.rs ── propose.rs ──> consensus ──> machine.rs ──> state
+//!                                      │  ^                                                  │
+//!         report.rs (board) ───────────┘  └── leader.rs, seats.rs (leader only) <────────────┤
+//!         secrets.rs, said.rs <── reconcile.rs (this node's own order) <─────────────────────┘
+//!                                      └──> qb-exec (the only code that changes the host)
+//! ```
+//!
+//! | files | what |
+//! |---|---|
+//! | `daemon` `config` `node` | composition, options, what all parts share |
+//! | `identity` `enroll` `member` `files` `blobs` | what is on disk |
+//! | `handler` `rpc` `transport` | requests between members |
+//! | `knock` `found` | how a node becomes a member, and the first one |
+//! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
+//! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
+//! | `reconcile` `secrets` `report` `host` | carrying out orders; join secrets; reports |
+//! | `door` `events` `text` `id` | the API; what happened; safe text; `qb-agent id` |
+//!
+//! Invariants: no business rule here, the model decides; nothing changes desired state but the log;
+//! every task ends with the daemon; nothing that a peer sends is shown uncleaned or held unbounded.
+
+pub mod blobs;
+pub mod config;
+pub mod daemon;
+pub mod door;
+pub mod enroll;
+pub mod events;
+pub mod files;
+pub mod found;
+pub mod handler;
+pub mod host;
+pub mod id;
+pub mod identity;
+pub mod knock;
+pub mod leader;
+pub mod machine;
+pub mod member;
+pub mod node;
+pub mod preflight;
+pub mod propose;
+pub mod reconcile;
+pub mod report;
+pub mod rpc;
+pub mod said;
+pub mod seats;
+pub mod secrets;
+pub mod text;
+pub mod transport;

@@ -1,0 +1,116 @@
+//! What a node keeps of its admission, so that it finds its way back after a restart: the intent
+//! that let it in, and where members were last seen. Verified again at every start.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use qb_model::NodeId;
+use qb_model::action::Action;
+use qb_model::assignment::{Citation, signed_intent};
+use qb_model::charter::Charter;
+use qb_model::judge::verify_author;
+use qb_model::trust::{TrustState, replay_log};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::rpc::Admit;
+
+/// Most bytes of the file.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The file's content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// Format: 1.
+    pub v: u8,
+    /// What let this node in; none on a founder.
+    pub admit: Option<Admit>,
+    /// Envelope of the founding intent that this node obeys, on a founder: another one is refused,
+    /// and a founding that was cut short goes on from here.
+    pub founding: Option<Vec<u8>>,
+    /// Where members were last seen, text.
+    pub addresses: Vec<(NodeId, Vec<String>)>,
+    /// Who voted then.
+    pub voters: Vec<NodeId>,
+}
+
+impl Membership {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<Option<Self>, FileError> {
+        let Some(bytes) = files::read_bounded(path, MAX_BYTES)? else { return Ok(None) };
+        match postcard::from_bytes::<Self>(&bytes) {
+            Ok(held) if held.v == 1 => Ok(Some(held)),
+            _ => {
+                // It can be had again by knocking, so a damaged one is no reason to stay out.
+                tracing::warn!(path = %path.display(), "membership file is damaged: knocking again");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes the file.
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        let bytes = postcard::to_stdvec(self).unwrap_or_default();
+        files::write_atomic(path, &bytes, 0o600)
+    }
+
+    /// The addresses that parse.
+    pub fn known(&self) -> BTreeMap<NodeId, Vec<SocketAddr>> {
+        parse_addresses(&self.addresses)
+    }
+}
+
+/// Reads address texts of members; what does not parse is left out.
+pub fn parse_addresses(texts: &[(NodeId, Vec<String>)]) -> BTreeMap<NodeId, Vec<SocketAddr>> {
+    texts.iter().map(|(node, list)| (*node, list.iter().filter_map(|a| a.parse().ok()).collect())).collect()
+}
+
+/// Why an admission is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the admission does not stand: {0}")]
+pub struct AdmitError(String);
+
+/// Verifies that an admin derived from this node's own charter let this very node in.
+pub fn verify_admit(admit: &Admit, charter: &[u8], me: NodeId) -> Result<(), AdmitError> {
+    let fail = |e: String| AdmitError(e);
+    let trust = trust_of(charter, &admit.trust_log).map_err(fail)?;
+    let envelope = qb_model::envelope::Envelope::parse(&admit.envelope).map_err(|e| fail(e.to_string()))?;
+    let cites = Citation { digest: envelope.digest(), index: admit.index };
+    // The time at which it was accepted is not known here; the intent's own time is as good, since
+    // the question is who signed it, not when it arrived.
+    let intent = qb_model::intent::Intent::parse(envelope.payload()).map_err(|e| fail(e.to_string()))?;
+    let at = intent.issued_ms;
+    let intent = signed_intent(&admit.envelope, &trust, &cites, at).map_err(fail)?;
+    match intent.action {
+        Action::NodeAuthorize { nodes } | Action::SiteFound { nodes }
+            if nodes.iter().any(|n| n.node == me) =>
+        {
+            Ok(())
+        }
+        _ => Err(fail("its intent does not authorize this node".into())),
+    }
+}
+
+/// Verifies that an admin revoked this very node.
+pub fn verify_revoked(
+    envelope: &[u8],
+    trust_log: &[qb_model::trust::TrustEntry],
+    charter: &[u8],
+    me: NodeId,
+) -> Result<qb_model::action::RevokeMode, AdmitError> {
+    let fail = |e: String| AdmitError(e);
+    let trust = trust_of(charter, trust_log).map_err(fail)?;
+    let parsed = qb_model::envelope::Envelope::parse(envelope).map_err(|e| fail(e.to_string()))?;
+    let intent = qb_model::intent::Intent::parse(parsed.payload()).map_err(|e| fail(e.to_string()))?;
+    verify_author(&trust, envelope, intent.issued_ms).map_err(|e| fail(e.to_string()))?;
+    match intent.action {
+        Action::NodeRevoke { node, then } if node == me => Ok(then),
+        _ => Err(fail("its intent does not revoke this node".into())),
+    }
+}
+
+fn trust_of(charter: &[u8], log: &[qb_model::trust::TrustEntry]) -> Result<TrustState, String> {
+    let charter = Charter::verify(charter).map_err(|e| e.to_string())?;
+    replay_log(&charter, log).map_err(|e| e.to_string())
+}

@@ -1,0 +1,286 @@
+//! Reconciling: this node's own order, carried out until the log shows that it is done. Killed at
+//! any point, it begins again; every step is idempotent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qb_exec::{StepProgress, StepState, Supplies};
+use qb_model::assignment::{Assignment, Grounds, NodeResult, Stage};
+use qb_model::board::{StepState as Shown, Work};
+use qb_model::state::{NodePhase, SiteState};
+use qb_model::{Digest, Millis};
+use tokio::sync::watch;
+
+use crate::node::Node;
+use crate::rpc::{BlobPart, BlobRequest, kind};
+use crate::{events, said, secrets};
+
+/// Pauses between tries of a stage: the first, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Deadline of one part of a bundle.
+const PART: Duration = Duration::from_secs(10);
+
+/// Why a stage did not come to its end, and what helps.
+struct Failed {
+    step: u16,
+    title: String,
+    text: String,
+    remedy: String,
+}
+
+impl Failed {
+    fn new(title: &str, text: impl Into<String>, remedy: &str) -> Self {
+        Self { step: 0, title: title.to_owned(), text: text.into(), remedy: remedy.to_owned() }
+    }
+}
+
+/// Carries out this node's orders for as long as the agent runs.
+pub async fn run(node: Arc<Node>) {
+    let mut state = node.state.clone();
+    let mut tries: (Digest, u32) = (Digest([0; 32]), 0);
+    let mut pause = AGAIN.0;
+    loop {
+        let order = open_order(&node.site(), &node);
+        let wait = match order {
+            None => {
+                clear_work(&node);
+                None
+            }
+            Some(order) => {
+                let digest = order.digest();
+                if tries.0 != digest {
+                    tries = (digest, 0);
+                    pause = AGAIN.0;
+                }
+                tries.1 += 1;
+                match carry_out(&node, &order, tries.1).await {
+                    Ok(()) => None,
+                    Err(failed) => {
+                        tell_failed(&node, &order, tries.1, failed);
+                        pause = (pause * 2).min(AGAIN.1);
+                        Some(pause)
+                    }
+                }
+            }
+        };
+        let slept = async {
+            match wait {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            () = slept => {}
+            () = node.cancel.cancelled() => return,
+        }
+    }
+}
+
+/// This node's order, unless the state shows it done or held.
+fn open_order(state: &SiteState, node: &Node) -> Option<Assignment> {
+    if *node.revoked.borrow() {
+        return None;
+    }
+    let record = state.node(&node.id())?;
+    let order = record.assignment.clone()?;
+    let open = match &record.phase {
+        NodePhase::Attached { done, .. } => {
+            order.stage != Stage::Leave && done.is_none_or(|d| d < order.stage)
+        }
+        NodePhase::Detaching { .. } => order.stage == Stage::Leave,
+        NodePhase::Pool => false,
+    };
+    (open && !state.held(&order.cites)).then_some(order)
+}
+
+fn clear_work(node: &Node) {
+    node.work.send_if_modified(|work| work.take().is_some());
+}
+
+fn grounds(state: &SiteState, order: &Assignment) -> Result<Grounds, Failed> {
+    let cited = |digest: &Digest| {
+        let live = state.intents().get(digest);
+        live.map(|l| (l.envelope.clone(), l.at)).ok_or_else(|| {
+            Failed::new("verify the order", "the intent that it cites is not in the state", "qb audit verify")
+        })
+    };
+    Ok(Grounds {
+        charter: state.charter().to_vec(),
+        trust_log: state.trust().log().to_vec(),
+        order: cited(&order.cites.digest)?,
+        create: cited(&order.created_by.digest)?,
+    })
+}
+
+async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(), Failed> {
+    let state = node.site();
+    let exec =
+        node.exec.get().ok_or_else(|| Failed::new("start", "the executor is not up", "wait a moment"))?;
+    let grounds = grounds(&state, order)?;
+    let verified = exec
+        .verify(state.site(), order.clone(), &grounds)
+        .map_err(|e| Failed::new("verify the order", e.to_string(), "qb audit verify"))?;
+    show(node, order, tries, (1, 1), ("get supplies", Shown::Applying, String::new()));
+    let supplies = supplies(node, &state, order).await?;
+    let (progress, shown) = watch::channel(Vec::new());
+    let teller = tokio::spawn(tell(node.clone(), order.clone(), tries, shown));
+    let done = exec.run(verified, supplies, progress, &node.cancel).await;
+    // It ends by itself once the sender is gone.
+    let _ = teller.await;
+    let done = done.map_err(|e| Failed { step: e.step, title: e.title, text: e.text, remedy: e.remedy })?;
+    let result = NodeResult::Done { public: done.public };
+    said::say(node, Some(order), &result).await.or_else(|why| {
+        // Another try of this very order may have been heard before: then the state shows it.
+        if open_order(&node.site(), node).is_none_or(|now| now != *order) {
+            Ok(())
+        } else {
+            Err(Failed::new("tell the site", why, "qb site status"))
+        }
+    })
+}
+
+async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Result<Supplies, Failed> {
+    let mut supplies = Supplies {
+        bundle: None,
+        publishers: state.trust().publishers().keys().copied().collect(),
+        join: None,
+        epoch: state.epoch(),
+    };
+    match order.stage {
+        Stage::Prepare => supplies.bundle = Some(bundle(node, &order.bundle).await?),
+        Stage::Join => {
+            let sealed = secrets::fetch(node, order).await.map_err(|why| {
+                let first = state.node(&order.first).map(|n| n.host.to_string()).unwrap_or_default();
+                Failed::new("get the join secret", format!("from {first}: {why}"), "it is asked for again")
+            })?;
+            supplies.join = Some(sealed);
+            supplies.bundle = node.blobs.read(&order.bundle).ok().flatten();
+        }
+        Stage::Initialize | Stage::Leave => supplies.bundle = node.blobs.read(&order.bundle).ok().flatten(),
+    }
+    Ok(supplies)
+}
+
+/// The bundle, from this node or from any connected one that holds it. Verified by the executor
+/// before it is used; kept here so that others can have it.
+async fn bundle(node: &Arc<Node>, digest: &Digest) -> Result<Vec<u8>, Failed> {
+    let failed = |text: String| Failed::new("get the bundle", text, "qb bundle push FILE");
+    if let Some(bytes) = node.blobs.read(digest).map_err(|e| failed(e.to_string()))? {
+        return Ok(bytes);
+    }
+    let peers = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
+    let count = peers.len();
+    for peer in peers {
+        let Ok(bytes) = download(node, peer, digest).await else { continue };
+        let keys: Vec<_> = node.site().trust().publishers().keys().copied().collect();
+        let verified = qb_drivers::bundle::verify_bundle(&bytes, &keys).is_ok_and(|v| v.digest() == *digest);
+        if verified {
+            node.blobs.write(digest, &bytes).map_err(|e| failed(e.to_string()))?;
+            return Ok(bytes);
+        }
+        tracing::warn!(%peer, "a peer sent a bundle that is not the one asked for");
+    }
+    Err(failed(format!("no node holds it: {count} asked")))
+}
+
+async fn download(node: &Arc<Node>, peer: qb_model::NodeId, digest: &Digest) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    loop {
+        let request = BlobRequest { digest: *digest, offset: bytes.len() as u64 };
+        let part: BlobPart = node
+            .ask_on(qb_mesh::Lane::Bulk, peer, kind::BLOB, &request, PART)
+            .await
+            .map_err(|e| e.to_string())?;
+        if part.total > crate::blobs::MAX_BUNDLE {
+            return Err("too large".into());
+        }
+        bytes.extend_from_slice(&part.bytes);
+        if bytes.len() as u64 >= part.total || part.bytes.is_empty() {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// Shows progress as it comes.
+async fn tell(node: Arc<Node>, order: Assignment, tries: u32, mut shown: watch::Receiver<Vec<StepProgress>>) {
+    while shown.changed().await.is_ok() {
+        let steps = shown.borrow_and_update().clone();
+        let of = steps.len() as u16;
+        let now = steps
+            .iter()
+            .find(|s| !matches!(s.state, StepState::Done | StepState::Waiting))
+            .or_else(|| steps.iter().rev().find(|s| s.state == StepState::Done));
+        if let Some(step) = now {
+            let state = match step.state {
+                StepState::Waiting | StepState::Checking => Shown::Checking,
+                StepState::Applying => Shown::Applying,
+                StepState::Verifying => Shown::Verifying,
+                StepState::Done => Shown::Done,
+                StepState::Failed => Shown::Failed,
+            };
+            show(&node, &order, tries, (step.step, of), (&step.title, state, step.detail.clone()));
+        }
+    }
+}
+
+fn show(
+    node: &Node,
+    order: &Assignment,
+    tries: u32,
+    (step, steps): (u16, u16),
+    (title, state, _detail): (&str, Shown, String),
+) {
+    let since = events::now();
+    node.work.send_if_modified(|held| {
+        let same = held.as_ref().is_some_and(|w| {
+            w.generation == order.generation && w.step == step && w.state == state && w.title == title
+        });
+        if same {
+            return false;
+        }
+        let kept: Option<Millis> =
+            held.as_ref().filter(|w| w.generation == order.generation && w.step == step).map(|w| w.since);
+        *held = Some(Work {
+            generation: order.generation,
+            stage: order.stage,
+            step,
+            steps,
+            title: title.to_owned(),
+            state,
+            since: kept.unwrap_or(since),
+            tries,
+            error: None,
+        });
+        true
+    });
+}
+
+fn tell_failed(node: &Node, order: &Assignment, tries: u32, failed: Failed) {
+    tracing::warn!(
+        cluster = %order.cluster,
+        stage = order.stage.word(),
+        step = failed.step,
+        tries,
+        "{}: {}",
+        failed.title,
+        failed.text
+    );
+    let host = node.facts().host;
+    let text = format!("{} of {}: {}: {}", order.stage.word(), order.cluster, failed.title, failed.text);
+    node.events.say(events::now(), "step", host.as_str(), text);
+    let held = node.work.borrow().clone();
+    let since = held.filter(|w| w.error.is_some()).map_or_else(events::now, |w| w.since);
+    let steps = node.work.borrow().as_ref().map_or(0, |w| w.steps).max(failed.step);
+    node.work.send_replace(Some(Work {
+        generation: order.generation,
+        stage: order.stage,
+        step: failed.step,
+        steps,
+        title: failed.title,
+        state: Shown::Failed,
+        since,
+        tries,
+        error: Some((failed.text, failed.remedy)),
+    }));
+}

@@ -1,0 +1,173 @@
+//! Reports: each node says once a second, and at once when its work changes, how it is. They go to
+//! the voters, which hold the board; other nodes ask them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qb_model::board::{Board, NodeReport, Unit};
+use qb_model::{Millis, NodeId};
+use tokio::time::Instant;
+
+use crate::events;
+use crate::node::Node;
+use crate::rpc::{BoardAnswer, ReportAnswer, kind};
+
+/// How often a node reports when nothing changes.
+const EVERY: Duration = Duration::from_secs(1);
+/// Two reports are at least this far apart.
+const APART: Duration = Duration::from_millis(50);
+/// Deadline of one report.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often facts that cost something to gather are gathered again.
+const FACTS_EVERY: u32 = 15;
+
+/// Reports for as long as the agent runs.
+pub async fn run(node: Arc<Node>) {
+    let mut sequence = 0u64;
+    let mut work = node.work.subscribe();
+    loop {
+        sequence += 1;
+        if sequence.is_multiple_of(u64::from(FACTS_EVERY)) {
+            let at = node.clone();
+            let fresh = tokio::task::spawn_blocking(move || crate::host::facts(&at.config)).await;
+            if let Ok(Ok(facts)) = fresh {
+                node.set_facts(facts);
+            }
+        }
+        let report = gather(&node, sequence).await;
+        node.hear(report.clone());
+        send(&node, &report).await;
+        let begun = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = node.report_now.notified() => {}
+            changed = work.changed() => if changed.is_err() { return },
+            () = node.cancel.cancelled() => return,
+        }
+        tokio::time::sleep_until(begun + APART).await;
+    }
+}
+
+async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
+    let units = units(node).await;
+    let load = crate::host::load();
+    NodeReport {
+        v: 1,
+        node: node.id(),
+        incarnation: node.identity.incarnation,
+        sequence,
+        facts: node.facts(),
+        mesh: vec![node.mesh_address().to_string()],
+        load_milli: load.load_milli,
+        memory_used_bytes: load.memory_used_bytes,
+        work: node.work.borrow().clone(),
+        units,
+        applied: node.site().applied(),
+    }
+}
+
+/// The units of this node's cluster.
+async fn units(node: &Arc<Node>) -> Vec<Unit> {
+    let state = node.site();
+    let cluster = state.node(&node.id()).and_then(|n| n.phase.cluster().cloned());
+    let (Some(exec), Some(cluster)) = (node.exec.get(), cluster) else { return Vec::new() };
+    let word = |state| match state {
+        qb_exec::UnitState::Running => "running",
+        qb_exec::UnitState::Restarting => "restarting",
+        qb_exec::UnitState::Stopping => "stopping",
+    };
+    let all = exec.health(&cluster).await;
+    all.into_iter()
+        .map(|u| Unit {
+            cluster: cluster.clone(),
+            name: u.name,
+            well: u.state == qb_exec::UnitState::Running,
+            state: word(u.state).to_owned(),
+        })
+        .collect()
+}
+
+async fn send(node: &Arc<Node>, report: &NodeReport) {
+    let me = node.id();
+    let state = node.site();
+    if !state.nodes().contains_key(&me) && state.founded() {
+        return;
+    }
+    let voters: Vec<NodeId> = node.voters().into_iter().filter(|v| *v != me).take(7).collect();
+    let asks = voters.iter().map(|voter| async move {
+        node.ask::<_, ReportAnswer>(*voter, kind::REPORT, report, DEADLINE).await
+    });
+    for answer in futures::future::join_all(asks).await.into_iter().flatten() {
+        learn(node, &answer);
+    }
+}
+
+fn learn(node: &Node, answer: &ReportAnswer) {
+    // A voter that is further than this node and knows nothing of its seat: the group goes on
+    // without it, and a member that was removed is not told by the log.
+    if let Some(mine) = node.raft().raft_id {
+        let gone = answer.applied > node.site().applied() && answer.seat != Some(mine);
+        node.note_seat(!gone);
+    }
+    if let Some(mesh) = node.mesh() {
+        for (peer, addresses) in crate::member::parse_addresses(&answer.addresses) {
+            if peer != node.id() {
+                mesh.learn_addresses(peer, addresses);
+            }
+        }
+    }
+    if !node.raft().voters.contains_key(&node.raft().raft_id.unwrap_or_default()) {
+        let kept = node.keep(|held| {
+            held.voters.clone_from(&answer.voters);
+            held.voters.sort();
+            held.addresses.clone_from(&answer.addresses);
+        });
+        if let Err(e) = kept {
+            tracing::warn!("membership file: {e}");
+        }
+    }
+}
+
+/// A voter's side: takes a report in and says who is where.
+pub fn take(node: &Node, from: NodeId, report: NodeReport) -> Result<ReportAnswer, String> {
+    if report.node != from || report.v != 1 {
+        return Err("a report speaks for its sender only".into());
+    }
+    let report = NodeReport { facts: crate::text::clean_facts(report.facts), ..report };
+    node.hear(report);
+    let state = node.site();
+    let mut known = node.mesh().map(qb_mesh::Mesh::addresses).unwrap_or_default();
+    known.entry(node.id()).or_default().insert(0, node.mesh_address());
+    let addresses = state
+        .nodes()
+        .keys()
+        .filter_map(|n| Some((*n, known.get(n)?.iter().take(2).map(ToString::to_string).collect())))
+        .collect();
+    let mut voters: Vec<NodeId> = node.raft().voters.values().copied().collect();
+    voters.sort();
+    let seat = state.node(&from).and_then(|n| n.seat);
+    Ok(ReportAnswer { addresses, voters, seat, applied: state.applied() })
+}
+
+/// The board as this door shows it: its own on a voter, a voter's elsewhere.
+pub async fn board(node: &Arc<Node>) -> Board {
+    let raft = node.raft();
+    let votes = raft.raft_id.is_some_and(|id| raft.voters.contains_key(&id));
+    if !votes {
+        let leader = node.voters().into_iter().find(|v| *v != node.id());
+        if let Some(leader) = leader {
+            let asked = Duration::from_secs(2);
+            if let Ok(answer) = node.ask::<_, BoardAnswer>(leader, kind::BOARD, &(), asked).await {
+                let now = events::now();
+                let theirs = answer.now;
+                node.board().merge(answer.board, |at| Millis(now.0.saturating_sub(theirs.since(at))));
+            }
+        }
+    }
+    let state = node.site();
+    let mut board = node.board();
+    if state.founded() {
+        board.retain(|n| state.nodes().contains_key(n) || *n == node.id());
+    }
+    board.clone()
+}

@@ -1,0 +1,252 @@
+//! What members ask one another on the control and bulk lanes. Postcard after a version byte; the
+//! mesh has proved who asks and has bounded the bytes.
+
+use bytes::Bytes;
+use qb_model::board::Board;
+use qb_model::facts::Facts;
+use qb_model::preflight::{Port, Probe};
+use qb_model::{Digest, HostName, Millis, Name, NodeId, RaftId};
+use serde::{Deserialize, Serialize};
+
+/// Version of all messages here.
+const VERSION: u8 = 1;
+
+/// Kinds of requests on the control lane. Numbers are wire format and never used again.
+pub mod kind {
+    /// Put a signed thing into the log: [`super::Propose`], answered by [`super::ProposeAnswer`].
+    pub const PROPOSE: u8 = 1;
+    /// A node's report, answered by [`super::ReportAnswer`].
+    pub const REPORT: u8 = 2;
+    /// The board, answered by [`super::BoardAnswer`].
+    pub const BOARD: u8 = 3;
+    /// Who knocks, answered by a list of [`super::Waiting`].
+    pub const KNOCKS: u8 = 4;
+    /// The join secret of the asker: [`super::SecretRequest`], answered by a sealed secret.
+    pub const SECRET: u8 = 5;
+    /// Listen for probes: [`super::OpenPorts`], answered by [`super::OpenAnswer`].
+    pub const OPEN: u8 = 6;
+    /// Probe others: [`super::ProbeRequest`], answered by a list of probes.
+    pub const PROBE: u8 = 7;
+    /// A part of a bundle, on the bulk lane: [`super::BlobRequest`], answered by the bytes.
+    pub const BLOB: u8 = 100;
+}
+
+/// Why a message of a peer is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RpcError {
+    /// Another version.
+    #[error("message version {0:?} is not known, this agent speaks {VERSION}")]
+    Version(Option<u8>),
+    /// Does not decode.
+    #[error("message does not decode: {0}")]
+    Malformed(postcard::Error),
+}
+
+/// The bytes of a message.
+pub fn encode<T: Serialize>(message: &T) -> Result<Bytes, RpcError> {
+    postcard::to_extend(message, vec![VERSION]).map(Bytes::from).map_err(RpcError::Malformed)
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RpcError> {
+    match bytes.split_first() {
+        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(RpcError::Malformed),
+        other => Err(RpcError::Version(other.map(|(v, _)| *v))),
+    }
+}
+
+/// A signed thing for the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Propose {
+    /// An intent's envelope.
+    Intent(Vec<u8>),
+    /// A node's signed command.
+    Node(Vec<u8>),
+}
+
+/// What the leader made of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ProposeAnswer {
+    /// Applied: the outcome as the state machine gave it.
+    Applied(Vec<u8>),
+    /// Not the leader; who may be.
+    NotLeader(Option<NodeId>),
+    /// Refused before the log: no valid signature, not an envelope.
+    Refused {
+        /// Stable code.
+        code: String,
+        /// The sentence.
+        text: String,
+        /// What to do.
+        remedy: Option<String>,
+    },
+    /// It may or may not have been applied: ask for it by its digest.
+    Unknown,
+    /// Held: it waits for its time or for another intent.
+    Held(String),
+    /// There is no quorum.
+    Unavailable(String),
+}
+
+/// What a voter answers to a report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReportAnswer {
+    /// Mesh addresses of members that the voter knows.
+    pub addresses: Vec<(NodeId, Vec<String>)>,
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+    /// The reporter's seat as the voter's state has it.
+    pub seat: Option<RaftId>,
+    /// Last log index that the voter has applied.
+    pub applied: u64,
+}
+
+/// The board and the clock of who answers, so that ages can be told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BoardAnswer {
+    /// The answerer's clock.
+    pub now: Millis,
+    /// Its board.
+    pub board: Board,
+}
+
+/// A node that knocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its key.
+    pub node: NodeId,
+    /// Its host name.
+    pub host: HostName,
+    /// Digest of its signed knock.
+    pub knock: Digest,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// First knock, by the clock of who heard it.
+    pub since: Millis,
+    /// Latest knock.
+    pub last: Millis,
+    /// Mesh addresses that it names, text.
+    pub mesh: Vec<String>,
+}
+
+/// Asks for the secret to join a cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecretRequest {
+    /// The cluster.
+    pub cluster: Name,
+    /// Digest of the asker's assignment.
+    pub assignment: Digest,
+}
+
+/// Listen on ports for probes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenPorts {
+    /// Names the preflight: the same run opens once.
+    pub run: u64,
+    /// Which ports.
+    pub ports: Vec<Port>,
+    /// For how long, in milliseconds; at most 30,000.
+    pub ttl_ms: u32,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenAnswer {
+    /// Ports that could not be bound, with the system's reason.
+    pub busy: Vec<(Port, String)>,
+    /// What the host is.
+    pub facts: Facts,
+}
+
+/// A port of a node to probe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Target {
+    /// The node.
+    pub node: NodeId,
+    /// Its address, text.
+    pub address: String,
+    /// The ports.
+    pub ports: Vec<Port>,
+    /// Whether its own services answer there instead of a responder.
+    pub serving: bool,
+}
+
+/// Probe others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// Whom.
+    pub targets: Vec<Target>,
+    /// Deadline of each probe in milliseconds; at most 5,000.
+    pub deadline_ms: u32,
+}
+
+/// The probes of one node.
+pub type ProbeAnswer = Vec<Probe>;
+
+/// A part of a bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BlobRequest {
+    /// Digest of the bundle's manifest.
+    pub digest: Digest,
+    /// From which byte.
+    pub offset: u64,
+}
+
+/// Most bytes of one part.
+pub const BLOB_PART: usize = 1024 * 1024;
+
+/// A part of a bundle and how much there is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BlobPart {
+    /// Size of the whole bundle in bytes.
+    pub total: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a node sends when it knocks, after the challenge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Version: 1.
+    pub v: u8,
+    /// The site.
+    pub site: qb_model::SiteId,
+    /// Fresh bytes for the knock to sign.
+    pub nonce: [u8; 32],
+}
+
+/// What becomes of a knock.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum KnockAnswer {
+    /// Not authorized yet: knock again.
+    Waiting {
+        /// Whether the listener belongs to a founded site: then nobody else founds it.
+        founded: bool,
+    },
+    /// Authorized.
+    Admit(Box<Admit>),
+    /// Revoked: the intent's envelope and the trust log that it is judged under.
+    Revoked {
+        /// Envelope of the `node.revoke` intent.
+        envelope: Vec<u8>,
+        /// The trust log.
+        trust_log: Vec<qb_model::trust::TrustEntry>,
+    },
+    /// Refused, with the reason.
+    Refused(String),
+}
+
+/// What an authorized node needs to come in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Admit {
+    /// Envelope of the intent that names the node.
+    pub envelope: Vec<u8>,
+    /// Where it was accepted, in the audit chain.
+    pub index: u64,
+    /// The trust log that it was judged under.
+    pub trust_log: Vec<qb_model::trust::TrustEntry>,
+    /// Members with their mesh addresses.
+    pub members: Vec<(NodeId, Vec<String>)>,
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+}

@@ -1,0 +1,203 @@
+//! The board: the latest report of every node. Never in the Raft log, may be stale, decides nothing
+//! that is final. Latest wins by (incarnation, sequence), so late and repeated reports do no harm.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::Stage;
+use crate::facts::Facts;
+use crate::ids::{Generation, Millis, Name, NodeId};
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// Looks whether anything is to do.
+    Checking,
+    /// Does it.
+    Applying,
+    /// Looks whether it took.
+    Verifying,
+    /// Done.
+    Done,
+    /// Failed; will be tried again.
+    Failed,
+}
+
+impl StepState {
+    /// The word shown to people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Checking => "checking",
+            Self::Applying => "applying",
+            Self::Verifying => "verifying",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a node is doing for its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The assignment's generation.
+    pub generation: Generation,
+    /// The stage.
+    pub stage: Stage,
+    /// Running step, from 1.
+    pub step: u16,
+    /// Steps in all.
+    pub steps: u16,
+    /// The step's title.
+    pub title: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// Since when, by the node's clock.
+    pub since: Millis,
+    /// How often the stage was tried.
+    pub tries: u32,
+    /// What failed and the remedy.
+    pub error: Option<(String, String)>,
+}
+
+/// A supervised unit on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// The cluster it serves.
+    pub cluster: Name,
+    /// Its name.
+    pub name: String,
+    /// `running`, `restarting`, `stopped`.
+    pub state: String,
+    /// Whether that is as it should be.
+    pub well: bool,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Version of this form: 1.
+    pub v: u8,
+    /// The node.
+    pub node: NodeId,
+    /// Rises with every start of the agent.
+    pub incarnation: u64,
+    /// Rises with every report.
+    pub sequence: u64,
+    /// What the host is.
+    pub facts: Facts,
+    /// Addresses of its mesh listener, text.
+    pub mesh: Vec<String>,
+    /// Load average over one minute, in thousandths.
+    pub load_milli: u32,
+    /// Used memory in bytes.
+    pub memory_used_bytes: u64,
+    /// What it is doing.
+    pub work: Option<Work>,
+    /// Its units.
+    pub units: Vec<Unit>,
+    /// Last log index that it has applied.
+    pub applied: u64,
+}
+
+/// A report and when it was heard, by the listener's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The report.
+    pub report: NodeReport,
+    /// When.
+    pub at: Millis,
+}
+
+/// Most nodes that a board holds.
+pub const MAX_NODES: usize = 10_000;
+
+/// The latest report of every node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Board {
+    reports: BTreeMap<NodeId, Heard>,
+}
+
+impl Board {
+    /// Takes a report in; false if it is older than the one held or the board is full.
+    pub fn hear(&mut self, report: NodeReport, at: Millis) -> bool {
+        let newer = match self.reports.get(&report.node) {
+            Some(held) => {
+                (report.incarnation, report.sequence) > (held.report.incarnation, held.report.sequence)
+            }
+            None => self.reports.len() < MAX_NODES,
+        };
+        if newer {
+            self.reports.insert(report.node, Heard { report, at });
+        }
+        newer
+    }
+
+    /// The latest report of a node.
+    pub fn get(&self, node: &NodeId) -> Option<&Heard> {
+        self.reports.get(node)
+    }
+
+    /// All reports.
+    pub fn iter(&self) -> impl Iterator<Item = &Heard> {
+        self.reports.values()
+    }
+
+    /// Drops nodes that `keep` does not name.
+    pub fn retain(&mut self, keep: impl Fn(&NodeId) -> bool) {
+        self.reports.retain(|node, _| keep(node));
+    }
+
+    /// Takes over what another board knows better.
+    pub fn merge(&mut self, other: Self, skew: impl Fn(Millis) -> Millis) {
+        for heard in other.reports.into_values() {
+            let at = skew(heard.at);
+            self.hear(heard.report, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::HostName;
+
+    pub(crate) fn report(node: u8, incarnation: u64, sequence: u64) -> NodeReport {
+        NodeReport {
+            v: 1,
+            node: NodeId([node; 32]),
+            incarnation,
+            sequence,
+            facts: Facts {
+                host: format!("n{node}").parse::<HostName>().unwrap(),
+                addresses: vec![format!("127.0.0.{node}")],
+                cores: 2,
+                memory_bytes: 1 << 30,
+                disk_bytes: 1 << 40,
+                disk_free_bytes: 1 << 39,
+                os: String::new(),
+                kernel: String::new(),
+                arch: "x86_64".into(),
+                agent: "0.1.0".into(),
+                zone: String::new(),
+            },
+            mesh: Vec::new(),
+            load_milli: 0,
+            memory_used_bytes: 0,
+            work: None,
+            units: Vec::new(),
+            applied: 0,
+        }
+    }
+
+    #[test]
+    fn latest_wins_whatever_the_order() {
+        let mut board = Board::default();
+        assert!(board.hear(report(1, 2, 1), Millis(10)));
+        assert!(!board.hear(report(1, 1, 99), Millis(11)), "an earlier start");
+        assert!(!board.hear(report(1, 2, 1), Millis(12)), "a repetition");
+        assert!(board.hear(report(1, 2, 2), Millis(13)));
+        assert_eq!(board.get(&NodeId([1; 32])).unwrap().at, Millis(13));
+    }
+}

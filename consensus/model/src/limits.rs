@@ -1,0 +1,125 @@
+//! Every bound of the signed formats and of the trust state, with its reason.
+//!
+//! Inputs from outside are measured against these before anything is decoded. A bound that takes
+//! part in a verdict is consensus-critical: changing it needs a new feature level.
+
+/// Bytes of an envelope: 64 KiB of payload as base64 (88 KiB) and 16 signatures (security rules 2.4).
+pub const ENVELOPE_BYTES: usize = 96 * 1024;
+/// Bytes of a decoded payload: 400 nodes with names and digests fit three times (security rules 2.3).
+pub const PAYLOAD_BYTES: usize = 64 * 1024;
+/// Bytes of a charter's payload: it travels in every package and enrolment file (security rules 2.2).
+pub const CHARTER_BYTES: usize = 8 * 1024;
+/// Signatures in an envelope: twice the largest M of N, so that stripping is never needed.
+pub const SIGNATURES: usize = 16;
+/// Bytes of a key id: the longest known one has 54.
+pub const KEYID_BYTES: usize = 128;
+/// Bytes of a decoded signature: 64 or 69 are valid, longer ones are of no known kind.
+pub const SIGNATURE_BYTES: usize = 512;
+/// Nesting of a signed JSON text, the outermost object being 1 (security rules 2.3).
+pub const JSON_DEPTH: usize = 8;
+/// Members of objects and elements of lists in a signed JSON text, all levels together.
+pub const JSON_MEMBERS: usize = 4096;
+/// Largest integer of a signed JSON text: what every JSON implementation reads exactly.
+pub const JSON_INTEGER: u64 = (1 << 53) - 1;
+
+/// Bytes of an intent's note, which is shown in the audit as text.
+pub const NOTE_BYTES: usize = 256;
+/// Bytes of a person's name.
+pub const PERSON_NAME_BYTES: usize = 128;
+/// Bytes of a relay's address.
+pub const URL_BYTES: usize = 256;
+/// Digests in `after`: an outbox orders neighbours, not whole histories.
+pub const AFTER: usize = 8;
+/// Objects in `expect`: what a person can have looked at.
+pub const EXPECT: usize = 64;
+/// Nodes in one action: ten racks, and the payload bound holds.
+pub const ACTION_NODES: usize = 400;
+/// Nodes that found a site together: the largest voter set.
+pub const FOUNDING_NODES: usize = 5;
+/// Labels of a node.
+pub const LABELS: usize = 32;
+/// Nodes that a policy names as eligible voters.
+pub const ELIGIBLE_NODES: usize = 64;
+/// Action names that a policy lists for browser keys: more than there are actions.
+pub const BROWSER_ACTIONS: usize = 64;
+
+/// Shortest life of an intent in milliseconds: shorter ones expire on the way.
+pub const LIFETIME_MIN_MS: u64 = 1_000;
+/// Longest life of an intent that one admin signs: 24 h.
+pub const LIFETIME_MAX_MS: u64 = 24 * HOUR_MS;
+/// Longest life of an intent that several owners must sign: 7 d, for people on other shifts.
+pub const LIFETIME_MANY_MS: u64 = 7 * DAY_MS;
+/// How far `issued_ms` may lie ahead of log time: 5 min of clock error on an admin's machine.
+pub const ISSUED_AHEAD_MS: u64 = 5 * 60_000;
+/// Least `anchor_max_age_ms` of a policy: an idle site makes one chain head an hour.
+pub const ANCHOR_AGE_MIN_MS: u64 = HOUR_MS;
+/// Largest `anchor_max_age_ms` of a policy.
+pub const ANCHOR_AGE_MAX_MS: u64 = 7 * DAY_MS;
+/// An idle site chains a tick when its newest head is this old, so that anchors stay fresh.
+pub const IDLE_HEAD_MS: u64 = HOUR_MS;
+/// One hour.
+pub const HOUR_MS: u64 = 3_600_000;
+/// One day.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// Chain heads that a replica remembers as anchors: 5 MiB, a week at one head each 9 s.
+pub const ANCHORS: usize = 65_536;
+/// How long a head is remembered: the largest anchor age, the longest life, and clock error.
+pub const ANCHOR_KEEP_MS: u64 = ANCHOR_AGE_MAX_MS + LIFETIME_MANY_MS + HOUR_MS;
+
+/// Founders of a site.
+pub const FOUNDERS: usize = 8;
+/// Keys of one founder in the charter.
+pub const FOUNDER_KEYS: usize = 4;
+/// Recovery keys.
+pub const RECOVERY_KEYS: usize = 8;
+/// Relays that are live at a time: one in use, one being rotated in, for two providers.
+pub const RELAYS: usize = 4;
+/// Publishers accepted at a time.
+pub const PUBLISHERS: usize = 32;
+/// Admins of a site.
+pub const ADMINS: usize = 256;
+/// Keys of one admin.
+pub const ADMIN_KEYS: usize = 16;
+/// Owners that a policy may ask to sign.
+pub const OWNERS_NEEDED: u8 = 8;
+/// Entries of the trust log before only removals are taken: joining nodes replay all of it.
+pub const TRUST_ENTRIES: usize = 4096;
+/// Bytes of the trust log's envelopes before only removals are taken.
+pub const TRUST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Digests in the replay table.
+pub const REPLAY_SITE: usize = 65_536;
+/// Digests of one admin in the replay table: one per 21 s over a day.
+pub const REPLAY_ADMIN: usize = 4096;
+/// Room in the replay table that only removals by owners may use.
+pub const REPLAY_RESERVED: usize = 1024;
+/// Entries pruned per call: applying one command stays short.
+pub const REPLAY_PRUNE: usize = 64;
+/// Cancelled digests remembered per admin.
+pub const CANCELS_ADMIN: usize = 256;
+/// Intents that wait for approvals.
+pub const PENDING: usize = 256;
+
+/// Bytes of a knock (security rules 4 step 3).
+pub const KNOCK_BYTES: usize = 8 * 1024;
+/// Bytes of the facts inside a knock.
+pub const KNOCK_FACTS_BYTES: usize = 4096;
+/// Addresses inside a knock.
+pub const KNOCK_ADDRESSES: usize = 16;
+/// Bytes of a version text of an agent.
+pub const AGENT_VERSION_BYTES: usize = 64;
+/// Bytes of the result inside a node's command (security rules 3.10).
+pub const COMMAND_RESULT_BYTES: usize = 64 * 1024;
+/// Bytes of a gossip payload.
+pub const GOSSIP_BYTES: usize = 64 * 1024;
+/// Bytes of a gossip topic.
+pub const GOSSIP_TOPIC_BYTES: usize = 64;
+/// Voters of a site: an odd number, at most seven while one is replaced.
+pub const VOTERS: usize = 7;
+/// Longest life of a login: 2 min (security rules 2.1).
+pub const LOGIN_MS: u64 = 2 * 60_000;
+/// Longest life of a grant: 15 min (security rules 7.1).
+pub const GRANT_MS: u64 = 15 * 60_000;
+/// Artifacts of a bundle.
+pub const BUNDLE_ARTIFACTS: usize = 256;

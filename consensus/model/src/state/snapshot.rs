@@ -1,0 +1,103 @@
+//! What a snapshot's roster, clusters and orders rest on: signed intents, or it is not installed.
+
+use std::collections::BTreeMap;
+
+use super::{NodePhase, NodeRecord, SiteState, SnapshotError};
+use crate::action::Action;
+use crate::assignment::{Citation, implied, signed_intent};
+use crate::ids::{Digest, Name, NodeId};
+
+/// Actions of cited intents, each verified once.
+struct Cited<'a> {
+    state: &'a SiteState,
+    verified: BTreeMap<Digest, Option<Action>>,
+}
+
+impl Cited<'_> {
+    /// The action of a cited intent, if it is held and admins of its time signed it.
+    fn action(&mut self, cites: &Citation) -> Option<&Action> {
+        let state = self.state;
+        let live = state.intents.get(&cites.digest).filter(|live| live.cites == *cites)?;
+        let verify = || signed_intent(&live.envelope, &state.trust, cites, live.at).ok().map(|i| i.action);
+        self.verified.entry(cites.digest).or_insert_with(verify).as_ref()
+    }
+
+    fn rests(&mut self, cites: &Citation, fits: impl Fn(&Action) -> bool) -> bool {
+        self.action(cites).is_some_and(fits)
+    }
+}
+
+impl SiteState {
+    /// Checks that every node, tombstone, order and cluster rests on a validly signed intent.
+    pub(super) fn check_foundations(&self) -> Result<(), SnapshotError> {
+        let unfounded = |what: String| Err(SnapshotError::Unfounded { what });
+        let mut cited = Cited { state: self, verified: BTreeMap::new() };
+        for (id, node) in &self.nodes {
+            if *id != node.node || !node_stands(&mut cited, node) {
+                return unfounded(format!("node {}", node.host));
+            }
+        }
+        for (id, tomb) in &self.tombstones {
+            if !cited.rests(&tomb.cites, |a| matches!(a, Action::NodeRevoke { node, .. } if node == id)) {
+                return unfounded(format!("tombstone of {}", tomb.host));
+            }
+        }
+        for (name, cluster) in &self.clusters {
+            let stands = *name == cluster.name
+                && cited.rests(&cluster.created, |a| creates(a, cluster))
+                && cluster.attach.as_ref().is_none_or(|attach| {
+                    cited.rests(&attach.cites, |a| {
+                        matches!(a, Action::ClusterAttach { cluster, placement }
+                            if cluster == name && *placement == attach.placement)
+                    })
+                })
+                && cluster.deleting.is_none_or(|c| cited.rests(&c, |a| deletes(a, name)));
+            if !stands {
+                return unfounded(format!("cluster {name}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn node_stands(cited: &mut Cited<'_>, node: &NodeRecord) -> bool {
+    if !cited.rests(&node.authorized, |a| lets_in(a, &node.node)) {
+        return false;
+    }
+    let placed = match &node.phase {
+        NodePhase::Pool => true,
+        NodePhase::Attached { cluster: name, cites, .. } => {
+            cited.rests(cites, |a| matches!(a, Action::ClusterAttach { cluster, .. } if cluster == name))
+        }
+        NodePhase::Detaching { cluster: name, cites, .. } => cited.rests(cites, |a| {
+            deletes(a, name)
+                || matches!(a, Action::ClusterDetach { cluster, nodes }
+                    if cluster == name && nodes.contains(&node.node))
+        }),
+    };
+    let Some(order) = node.assignment.as_ref().filter(|_| placed) else { return placed };
+    let create = cited.action(&order.created_by).cloned();
+    order.node == node.node
+        && create.is_some_and(|create| cited.rests(&order.cites, |a| implied(order, a, &create).is_ok()))
+}
+
+fn lets_in(action: &Action, node: &NodeId) -> bool {
+    match action {
+        Action::SiteFound { nodes } | Action::NodeAuthorize { nodes } => {
+            nodes.iter().any(|n| n.node == *node)
+        }
+        _ => false,
+    }
+}
+
+fn creates(action: &Action, made: &super::Cluster) -> bool {
+    matches!(action, Action::ClusterCreate { cluster, driver, version, bundle }
+        if *cluster == made.name
+            && *driver == made.driver
+            && *version == made.version
+            && *bundle == made.bundle)
+}
+
+fn deletes(action: &Action, name: &Name) -> bool {
+    matches!(action, Action::ClusterDelete { cluster } if cluster == name)
+}

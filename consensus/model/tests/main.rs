@@ -1,0 +1,6 @@
+//! Tests of the model through its public face: one binary, to link once.
+#![allow(clippy::unwrap_used)]
+
+mod state;
+mod support;
+mod trust;

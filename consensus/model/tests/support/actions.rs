@@ -1,0 +1,68 @@
+//! Actions on nodes and clusters, by the numbers of their nodes.
+
+use qb_model::action::{Action, AuthorizedNode, NodeRole, PlacedNode, Placement};
+use qb_model::ids::{Digest, NodeId};
+
+use super::{authorized, name, node};
+
+pub(crate) fn sorted(seeds: &[u8]) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = seeds.iter().map(|s| node(*s)).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+pub(crate) fn authorize(seeds: &[u8]) -> Action {
+    let mut nodes: Vec<AuthorizedNode> = seeds.iter().map(|s| authorized(*s)).collect();
+    nodes.sort_by_key(|n| n.node);
+    Action::NodeAuthorize { nodes }
+}
+
+pub(crate) fn create(cluster: &str) -> Action {
+    create_with(cluster, "kubeadm")
+}
+
+pub(crate) fn create_with(cluster: &str, driver: &str) -> Action {
+    Action::ClusterCreate {
+        cluster: name(cluster),
+        driver: name(driver),
+        version: "1.36.2".parse().unwrap(),
+        bundle: Digest([9; 32]),
+    }
+}
+
+pub(crate) fn attach(cluster: &str, placement: Placement) -> Action {
+    Action::ClusterAttach { cluster: name(cluster), placement }
+}
+
+pub(crate) fn attach_auto(cluster: &str, count: u16) -> Action {
+    attach(cluster, Placement::Auto { count, control_plane: 0 })
+}
+
+pub(crate) fn attach_named(cluster: &str, seeds: &[u8]) -> Action {
+    attach(cluster, Placement::Named { nodes: sorted(seeds), control_plane: 0 })
+}
+
+pub(crate) fn placed(control: &[u8], workers: &[u8]) -> Vec<PlacedNode> {
+    let of =
+        |seeds: &[u8], role| seeds.iter().map(|s| PlacedNode { node: node(*s), role }).collect::<Vec<_>>();
+    let mut nodes = of(control, NodeRole::ControlPlane);
+    nodes.extend(of(workers, NodeRole::Worker));
+    nodes.sort_by_key(|n| n.node);
+    nodes
+}
+
+pub(crate) fn attach_explicit(cluster: &str, control: &[u8], workers: &[u8]) -> Action {
+    attach(cluster, Placement::Explicit { nodes: placed(control, workers) })
+}
+
+pub(crate) fn detach(cluster: &str, seeds: &[u8]) -> Action {
+    Action::ClusterDetach { cluster: name(cluster), nodes: sorted(seeds) }
+}
+
+pub(crate) fn delete(cluster: &str) -> Action {
+    Action::ClusterDelete { cluster: name(cluster) }
+}
+
+pub(crate) fn revoke(seed: u8) -> Action {
+    Action::NodeRevoke { node: node(seed), then: qb_model::action::RevokeMode::Isolate }
+}

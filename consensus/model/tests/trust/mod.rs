@@ -1,0 +1,12 @@
+//! Formats, signatures, judgement, trust and audit.
+
+mod chain;
+mod documents;
+mod forge;
+mod fuzz;
+mod golden;
+mod judging;
+mod owners;
+mod roles;
+mod signatures;
+mod strict;

@@ -1,0 +1,84 @@
+# `just` lists the recipes. They need sh, cargo and python3; `.ci/setup` installs what is missing.
+
+set shell := ["sh", "-euc"]
+
+export RUST_BACKTRACE := env("RUST_BACKTRACE", "1")
+
+_list:
+    @just --list --unsorted
+
+# Builds qb and runs a whole site on this machine: found, attach, kill, recover, detach
+demo *ARGS:
+    cargo build --locked -p qb-agent -p qb-cli -p qb-tests --bins
+    target/debug/qb-demo {{ ARGS }}
+
+# All tests: Rust, the queue's loom model, the golden vectors in a second language
+test: test-rust test-loom test-golden
+
+# Unit and integration tests of every crate
+test-rust:
+    @if command -v cargo-nextest >/dev/null; then \
+        cargo nextest run --locked --workspace --no-fail-fast; \
+    else \
+        cargo test --locked --workspace --all-targets --no-fail-fast; \
+    fi
+    cargo test --locked --workspace --doc --quiet
+
+# Every interleaving of the durable queue, checked by loom
+test-loom:
+    CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom" cargo test --locked -p qb-queue --release --lib
+
+# The signed formats in Python, against the vectors that the Rust tests pin
+test-golden:
+    @.ci/setup python
+    @py=python3; $py -c 'import cryptography' 2>/dev/null || py=target/venv/bin/python; \
+        $py tests/golden/verify.py
+
+# A whole site from founding to detach, checked, on the binaries that the tests use
+smoke: build
+    target/debug/qb-smoke
+
+# Figures: failover, writes, preflight, attach
+bench *ARGS:
+    cargo build --locked --release -p qb-agent -p qb-cli -p qb-tests --bins
+    target/release/qb-bench {{ ARGS }}
+
+# Everything that CI asks of the text; edits nothing
+check: check-fmt layers deny clippy
+
+# Formatting; edits nothing
+check-fmt:
+    cargo fmt --all --check
+
+# Lints of all code, tests too
+clippy:
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Which crate may know what, where the system is touched, the licence of every crate
+layers:
+    python3 .ci/layers.py
+
+# Licences, bans and sources of dependencies; advisories where their database can be reached
+deny:
+    .ci/deny
+
+# Formats all code
+fmt:
+    cargo fmt --all
+
+# Formats, and takes the lints' own corrections
+fix: fmt
+    cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+    cargo fmt --all
+
+# What CI runs
+ci: check build test smoke
+
+# Builds everything, tests too
+build:
+    cargo build --locked --workspace --all-targets
+
+# Builds the programs as packages ship them
+release:
+    cargo build --locked --profile dist -p qb-agent -p qb-cli -p qb-relay --bins
+    @ls -l target/dist/qb-agent target/dist/qb target/dist/qb-relay

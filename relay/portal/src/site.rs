@@ -1,0 +1,137 @@
+//! [`Site`]: what the API shows and takes, implemented by whoever holds a site's state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use qb_model::action::Role;
+use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
+
+use crate::view::{
+    AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, IntentView, NodeView,
+    PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+};
+
+/// What every method answers with.
+pub type Answer<T> = Result<T, Problem>;
+
+/// What a site is called in paths: either will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteNames {
+    /// Its id.
+    pub id: SiteId,
+    /// Its name.
+    pub name: Name,
+}
+
+/// How a path names an intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntentKey {
+    /// By the digest of its signed bytes: exactly one.
+    Digest(Digest),
+    /// By its label: if several intents have it, the latest.
+    Id(IntentId),
+}
+
+/// What a login must have signed, besides its times and its session key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginExpected {
+    /// The door's origin that the client connected to.
+    pub origin: String,
+    /// The key of the node that answers.
+    pub server_key: PublicKey,
+    /// The nonce that this door gave out; it is used up already.
+    pub nonce: Nonce,
+}
+
+/// Who logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginOk {
+    /// The admin.
+    pub admin: Name,
+    /// The admin's role.
+    pub role: Role,
+    /// The key that signed.
+    pub key: PublicKey,
+}
+
+/// One site, as the API sees it. Every method is cheap to call: it reads a copy that is at hand,
+/// or asks the mesh within a deadline of its own. None of them trusts its caller for a change:
+/// changes are signed, and verified where they are applied.
+///
+/// Dropping a future before it is ready (a client went away) must lose nothing that was taken.
+#[async_trait]
+pub trait Site: Send + Sync + 'static {
+    /// What the site is called; none until the node belongs to a site.
+    fn names(&self) -> Option<SiteNames>;
+
+    /// The site that answers a caller with this login, for a path that names `site` (or none): a
+    /// door with several sites shows each caller its own. None: this very one, which is so wherever
+    /// a door has one site.
+    ///
+    /// # Errors
+    /// Nothing of that name is there for this caller, whatever is there for others.
+    fn scoped(&self, _login: &LoginOk, _site: Option<&str>) -> Answer<Option<Arc<dyn Site>>> {
+        Ok(None)
+    }
+
+    /// The sites behind this door: one at an agent, none before it belongs to one.
+    async fn sites(&self) -> Answer<Vec<SiteView>>;
+    /// The site.
+    async fn site(&self) -> Answer<SiteView>;
+    /// All nodes, waiting ones too, by name.
+    async fn nodes(&self) -> Answer<Vec<NodeView>>;
+    /// A node by name, key, or a prefix of either that names exactly one.
+    async fn node(&self, name: &str) -> Answer<NodeView>;
+    /// All clusters, by name.
+    async fn clusters(&self) -> Answer<Vec<ClusterView>>;
+    /// A cluster.
+    async fn cluster(&self, name: &Name) -> Answer<ClusterView>;
+    /// All admins with their keys.
+    async fn admins(&self) -> Answer<Vec<AdminView>>;
+    /// The bundles that the site holds or knows.
+    async fn bundles(&self) -> Answer<Vec<BundleView>>;
+    /// Where the site stands, to anchor an intent to.
+    async fn head(&self) -> Answer<Head>;
+    /// The charter's envelope (JSON text).
+    async fn charter(&self) -> Answer<String>;
+    /// The enrolment file (JSON text): charter, relays, seeds; never a token. A door that knows no
+    /// relays and no seeds leaves them empty.
+    async fn enrolment(&self) -> Answer<String> {
+        let charter = self.charter().await?;
+        Ok(format!(r#"{{"v":1,"charter":{charter},"relays":[],"seeds":[]}}"#))
+    }
+
+    /// Takes an intent's envelope, at most [`crate::limits::ENVELOPE_BYTES`], and waits up to `wait`
+    /// for its outcome. A rejection is an outcome, not an error.
+    async fn submit(&self, envelope: Bytes, wait: Duration) -> Answer<IntentView>;
+    /// What became of an intent, waiting up to `wait` for its outcome.
+    async fn intent(&self, key: IntentKey, wait: Duration) -> Answer<IntentView>;
+    /// The latest intents, newest first, a bounded number.
+    async fn intents(&self) -> Answer<Vec<IntentView>>;
+    /// What an intent would do. Changes nothing.
+    async fn plan(&self, request: PlanRequest) -> Answer<PlanView>;
+    /// Checks nodes and the network between them. Changes nothing.
+    async fn preflight(&self, request: PreflightRequest) -> Answer<PreflightView>;
+    /// Takes a bundle's file, at most [`crate::limits::BUNDLE_BYTES`]; its publisher's signature counts.
+    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView>;
+
+    /// Events after number `after`, or from now on, until the caller drops the stream. If older
+    /// ones are gone, the stream begins with an event that says so. The stream must be bounded: a
+    /// reader that falls behind loses events and is told, or the stream ends.
+    async fn events(&self, after: Option<u64>) -> Answer<BoxStream<'static, Event>>;
+    /// Audit records from number `from` (the first is 1), at most `limit`.
+    async fn audit(&self, from: u64, limit: u32) -> Answer<AuditExport>;
+    /// Alerts that fire, and those that ended lately.
+    async fn alerts(&self) -> Answer<Vec<AlertView>>;
+    /// Metrics in the text format of Prometheus.
+    async fn metrics(&self) -> Answer<String>;
+
+    /// Verifies the envelope of a `login.v1`: signature by an admin's key, and that its payload says
+    /// exactly what is expected.
+    async fn verify_login(&self, envelope: Bytes, expected: LoginExpected) -> Answer<LoginOk>;
+    /// Whether the key, the admin and the role of a session are still what they were at login.
+    fn session_alive(&self, login: &LoginOk) -> bool;
+}

@@ -1,0 +1,112 @@
+//! A cluster and its members.
+
+use qb_model::action::NodeRole;
+use qb_model::preflight::Finding;
+use qb_model::waiting::WaitingOn;
+use qb_model::{Digest, Generation, HostName, Millis, Name, NodeId, Version};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::mirror;
+use crate::view::WorkView;
+
+/// State of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterState {
+    /// Has no node.
+    Empty,
+    /// Nodes are checked.
+    Preflight,
+    /// The control plane is made, nodes join.
+    Initializing,
+    /// Serves.
+    Ready,
+    /// Serves, but a member is not well.
+    Degraded,
+    /// Changes version.
+    Upgrading,
+    /// Is taken away.
+    Deleting,
+}
+
+/// A member of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberView {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// Its role.
+    #[schema(value_type = mirror::NodeRole)]
+    pub role: NodeRole,
+    /// Last stage that is done: `none`, `prepare`, `initialize`, `join`.
+    pub done: String,
+    /// What it is doing.
+    pub work: Option<WorkView>,
+    /// Health of its units as `name: state`; empty when well.
+    pub unwell: Vec<String>,
+    /// Why nothing happens.
+    #[schema(value_type = Option<mirror::WaitingOn>)]
+    pub waiting_on: Option<WaitingOn>,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterView {
+    /// Version of this document: 1.
+    pub v: u8,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// Its state.
+    pub state: ClusterState,
+    /// Since when.
+    #[schema(value_type = u64)]
+    pub since: Millis,
+    /// Its generation, for `expect`.
+    #[schema(value_type = u64)]
+    pub generation: Generation,
+    /// Its driver.
+    #[schema(value_type = String)]
+    pub driver: Name,
+    /// True if this is a rehearsal: stand-in processes, not Kubernetes.
+    pub rehearsal: bool,
+    /// Version of the driver's software.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// The bundle's manifest.
+    #[schema(value_type = String)]
+    pub bundle: Digest,
+    /// Members, control plane first.
+    pub members: Vec<MemberView>,
+    /// Address of the API server, once it serves.
+    pub endpoint: Option<String>,
+    /// Findings of the last preflight.
+    #[schema(value_type = Vec<mirror::Finding>)]
+    pub findings: Vec<Finding>,
+    /// Stages of the running change with their times, for the timeline: word, started, ended.
+    pub stages: Vec<StageView>,
+    /// Why nothing happens.
+    #[schema(value_type = Option<mirror::WaitingOn>)]
+    pub waiting_on: Option<WaitingOn>,
+}
+
+/// A stage of a change of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StageView {
+    /// preflight, prepare, initialize, join, ready; leave.
+    pub word: String,
+    /// Nodes that are through.
+    pub done: u32,
+    /// Nodes in all.
+    pub of: u32,
+    /// When it began; none if it has not.
+    #[schema(value_type = Option<u64>)]
+    pub began: Option<Millis>,
+    /// When it ended; none if it has not.
+    #[schema(value_type = Option<u64>)]
+    pub ended: Option<Millis>,
+}

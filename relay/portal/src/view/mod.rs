@@ -1,0 +1,22 @@
+//! What the API answers with: the JSON contract of both doors, version 1. Fields are only added.
+//! Times are milliseconds since the epoch, UTC; sizes are bytes. Nothing secret is ever in a view,
+//! but for the token that a login answers with.
+
+mod cluster;
+mod event;
+mod intent;
+mod login;
+mod node;
+mod problem;
+mod site;
+
+pub use cluster::{ClusterState, ClusterView, MemberView, StageView};
+pub use event::{AlertView, AuditExport, AuditView, Event};
+pub use intent::{
+    IntentState, IntentView, PlanRequest, PlanView, PlannedNode, PlannedStage, PreflightRequest,
+    PreflightView,
+};
+pub use login::{LoginChallenge, LoginView};
+pub use node::{NodeState, NodeView, WorkView};
+pub use problem::Problem;
+pub use site::{AdminKeyView, AdminView, BundleView, Counts, DoorView, Head, SiteView, VoterView};

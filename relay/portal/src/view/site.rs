@@ -1,0 +1,160 @@
+//! A site and what belongs to it as a whole: head, voters, admins, bundles.
+
+use qb_model::action::{KeyClass, Role};
+use qb_model::waiting::WaitingOn;
+use qb_model::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, SiteId, Version};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::mirror;
+
+/// The chain head that an intent is anchored to and where the site stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Head {
+    /// Index of the last chained entry (0 before founding).
+    pub index: u64,
+    /// The chain's head there (before founding: the SiteId).
+    #[schema(value_type = String)]
+    pub hash: Digest,
+    /// The trust log's head.
+    #[schema(value_type = String)]
+    pub trust: Digest,
+    /// The state machine's clock.
+    #[schema(value_type = u64)]
+    pub log_time: Millis,
+}
+
+/// A voter as the site shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VoterView {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Whether it is connected to the node that answers.
+    pub connected: bool,
+}
+
+/// A site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SiteView {
+    /// Version of this document: 1.
+    pub v: u8,
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: SiteId,
+    /// Its words, to compare.
+    pub words: String,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// False until the first authorize founds the Raft group.
+    pub founded: bool,
+    /// `provisional` until there are two owner keys of different classes or a recovery key, then `settled`.
+    pub trust: String,
+    /// The node that answers.
+    pub door: DoorView,
+    /// Where the site stands, as the answering node has it.
+    pub head: Head,
+    /// Voters.
+    pub voters: Vec<VoterView>,
+    /// The leader, if one is known.
+    #[schema(value_type = Option<String>)]
+    pub leader: Option<NodeId>,
+    /// The Raft term.
+    pub term: u64,
+    /// How many voters may fail now.
+    pub may_fail: u32,
+    /// Nodes by state.
+    pub counts: Counts,
+    /// Clusters in all.
+    pub clusters: u32,
+    /// Why nothing happens.
+    #[schema(value_type = Vec<mirror::WaitingOn>)]
+    pub waiting_on: Vec<WaitingOn>,
+}
+
+/// The node that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoorView {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// Version of its agent.
+    pub agent: String,
+}
+
+/// How many nodes are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Knocking.
+    pub waiting: u32,
+    /// In the pool.
+    pub pool: u32,
+    /// Attached.
+    pub attached: u32,
+    /// Detaching.
+    pub detaching: u32,
+}
+
+/// An admin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminView {
+    /// Id.
+    #[schema(value_type = String)]
+    pub admin: Name,
+    /// The person's name.
+    pub name: String,
+    /// Role.
+    #[schema(value_type = mirror::Role)]
+    pub role: Role,
+    /// Generation, for `expect`.
+    #[schema(value_type = u64)]
+    pub generation: Generation,
+    /// Keys.
+    pub keys: Vec<AdminKeyView>,
+}
+
+/// A key of an admin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminKeyView {
+    /// The key.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// Its class.
+    #[schema(value_type = mirror::KeyClass)]
+    pub class: KeyClass,
+    /// When it ends.
+    #[schema(value_type = Option<u64>)]
+    pub expires: Option<Millis>,
+}
+
+/// A bundle that the site holds or knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BundleView {
+    /// Digest of its manifest.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Name: the driver it is for.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// Version.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// Size in bytes.
+    pub size: u64,
+    /// The publisher's name, if the site accepts it.
+    #[schema(value_type = Option<String>)]
+    pub publisher: Option<Name>,
+}

@@ -1,0 +1,69 @@
+//! Where the programs under test are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Variable that names another directory of programs, a release build for instance.
+pub const BIN_DIR: &str = "QB_BIN_DIR";
+
+/// The programs under test.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// Their directory.
+    pub dir: PathBuf,
+    /// `qb-agent`.
+    pub agent: PathBuf,
+    /// `qb`.
+    pub qb: PathBuf,
+}
+
+impl Binaries {
+    /// From `QB_BIN_DIR`, else beside this program.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn find() -> Result<Self> {
+        let dir = match std::env::var_os(BIN_DIR) {
+            Some(dir) => PathBuf::from(dir),
+            None => {
+                let own = std::env::current_exe().context("cannot find this program's own file")?;
+                let dir = own.parent().context("this program lies in no directory")?;
+                // Test programs lie one level below.
+                if dir.ends_with("deps") { dir.join("..") } else { dir.to_owned() }
+            }
+        };
+        let dir = dir.canonicalize().with_context(|| format!("there is no directory {}", dir.display()))?;
+        Self::of(dir)
+    }
+
+    fn of(dir: PathBuf) -> Result<Self> {
+        Ok(Self { agent: program(&dir, "qb-agent")?, qb: program(&dir, "qb")?, dir })
+    }
+
+    /// The same programs below another directory, so that a build in the meantime replaces nothing
+    /// that runs.
+    ///
+    /// # Errors
+    /// They can be neither linked nor copied.
+    pub fn pinned(&self, dir: &Path) -> Result<Self> {
+        let pinned = dir.join("bin");
+        fs::create_dir_all(&pinned).with_context(|| format!("cannot make {}", pinned.display()))?;
+        for from in [&self.agent, &self.qb] {
+            let to = pinned.join(from.file_name().unwrap_or_default());
+            // Another file system takes no link.
+            let placed = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
+            placed.with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        }
+        Self::of(pinned)
+    }
+}
+
+fn program(dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = dir.join(name);
+    if !path.is_file() {
+        bail!("{} is missing: cargo build -p qb-agent -p qb-cli --bins, or set {BIN_DIR}", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,29 @@
+//! Black-box tests of qb: whole sites of real processes on loopback addresses.
+//!
+//! ```text
+//!   qb-demo   qb-smoke   qb-bench        one line each: guard, options, run
+//!      \         |          /
+//!    demo/    smoke/     bench/          what they do, stage by stage
+//!          \     |      /
+//!             site.rs ── agent.rs ── process.rs     directories, agents, their processes
+//!             command.rs   http.rs   signing.rs     `qb`, the API's socket, intents by hand
+//!             views.rs  wait.rs  signals.rs         what doors answer; conditions with deadlines
+//! ```
+//!
+//! Invariants: nothing of the product is linked but `qb-model`; nothing leaves 127.0.0.0/8; no
+//! process outlives the program that started it; nothing sleeps for a fixed time, everything waits
+//! for a condition with a deadline; a failure shows the last lines of every agent's log.
+
+pub mod agent;
+pub mod bench;
+pub mod binaries;
+pub mod command;
+pub mod demo;
+pub mod http;
+pub mod process;
+pub mod signals;
+pub mod signing;
+pub mod site;
+pub mod smoke;
+pub mod views;
+pub mod wait;
