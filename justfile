@@ -16,7 +16,7 @@ demo *ARGS:
 test: test-rust test-loom test-golden
 
 # Unit and integration tests of every crate
-test-rust:
+test-rust: build
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --locked --workspace --no-fail-fast; \
     else \

@@ -27,10 +27,10 @@ use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
 use crate::transport::MeshTransport;
-use crate::{enroll, files, found, host, knock, leader, reconcile, report, said, seats};
+use crate::{bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats};
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
-const SMALL_SITE: usize = 12;
+pub(crate) const SMALL_SITE: usize = 12;
 /// Peers besides the voters that a node of a larger site stays connected to.
 const PEERS: usize = 8;
 /// How long parts may take to end.
@@ -184,6 +184,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(admission(node.clone()));
     tasks.spawn(knock::client::ask_when_lonely(node.clone()));
     tasks.spawn(report::run(node.clone()));
+    tasks.spawn(bundles::keep(node.clone()));
     tasks.spawn(said::hello(node.clone()));
     tasks.spawn(seats::follow(node.clone()));
     tasks.spawn(leader::run(node.clone()));

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `daemon` `config` `node` | composition, options, what all parts share |
 //! | `identity` `enroll` `member` `files` `blobs` | what is on disk |
+//! | `bundles` | bundles between nodes |
 //! | `handler` `rpc` `transport` | requests between members |
 //! | `knock` `found` | how a node becomes a member, and the first one |
 //! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
@@ -25,6 +26,7 @@
 //! every task ends with the daemon; nothing that a peer sends is shown uncleaned or held unbounded.
 
 pub mod blobs;
+pub mod bundles;
 pub mod config;
 pub mod daemon;
 pub mod door;

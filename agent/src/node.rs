@@ -181,11 +181,17 @@ impl Node {
         self.state.borrow().clone()
     }
 
-    /// The Raft group as this node sees it.
+    /// The Raft group as this node sees it. A leader that it has no connection to is none: consensus
+    /// names the last one until another is elected.
     pub fn raft(&self) -> Arc<RaftView> {
-        match self.consensus.get() {
-            Some(consensus) => consensus.metrics().borrow().clone(),
-            None => Arc::new(RaftView::default()),
+        let Some(consensus) = self.consensus.get() else { return Arc::new(RaftView::default()) };
+        let view = consensus.metrics().borrow().clone();
+        let here = |leader: &NodeId| {
+            *leader == self.id() || self.mesh().is_some_and(|m| m.watch_peers().borrow().contains_key(leader))
+        };
+        match &view.leader {
+            Some(leader) if !here(leader) => Arc::new(RaftView { leader: None, ..(*view).clone() }),
+            _ => view,
         }
     }
 

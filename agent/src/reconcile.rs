@@ -12,13 +12,12 @@ use qb_model::{Digest, Millis};
 use tokio::sync::watch;
 
 use crate::node::Node;
-use crate::rpc::{BlobPart, BlobRequest, kind};
-use crate::{events, said, secrets};
+use crate::{bundles, events, said, secrets};
 
 /// Pauses between tries of a stage: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Deadline of one part of a bundle.
-const PART: Duration = Duration::from_secs(10);
+/// How long this node waits for its own copy of the state to show its result.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// Why a stage did not come to its end, and what helps.
 struct Failed {
@@ -130,7 +129,14 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     let _ = teller.await;
     let done = done.map_err(|e| Failed { step: e.step, title: e.title, text: e.text, remedy: e.remedy })?;
     let result = NodeResult::Done { public: done.public };
-    said::say(node, Some(order), &result).await.or_else(|why| {
+    let said = said::say(node, Some(order), &result).await;
+    // This node's own copy may lag behind the leader's: until it shows the result, the order would
+    // seem open and be carried out once more.
+    let seen = |s: &SiteState| open_order(s, node).is_none_or(|now| now != *order);
+    if said.is_ok() {
+        node.wait_state(SEEN, seen).await;
+    }
+    said.or_else(|why| {
         // Another try of this very order may have been heard before: then the state shows it.
         if open_order(&node.site(), node).is_none_or(|now| now != *order) {
             Ok(())
@@ -148,7 +154,11 @@ async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Re
         epoch: state.epoch(),
     };
     match order.stage {
-        Stage::Prepare => supplies.bundle = Some(bundle(node, &order.bundle).await?),
+        Stage::Prepare => {
+            let held = bundles::get(node, &order.bundle).await;
+            supplies.bundle =
+                Some(held.map_err(|why| Failed::new("get the bundle", why, "qb bundle push FILE"))?);
+        }
         Stage::Join => {
             let sealed = secrets::fetch(node, order).await.map_err(|why| {
                 let first = state.node(&order.first).map(|n| n.host.to_string()).unwrap_or_default();
@@ -160,46 +170,6 @@ async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Re
         Stage::Initialize | Stage::Leave => supplies.bundle = node.blobs.read(&order.bundle).ok().flatten(),
     }
     Ok(supplies)
-}
-
-/// The bundle, from this node or from any connected one that holds it. Verified by the executor
-/// before it is used; kept here so that others can have it.
-async fn bundle(node: &Arc<Node>, digest: &Digest) -> Result<Vec<u8>, Failed> {
-    let failed = |text: String| Failed::new("get the bundle", text, "qb bundle push FILE");
-    if let Some(bytes) = node.blobs.read(digest).map_err(|e| failed(e.to_string()))? {
-        return Ok(bytes);
-    }
-    let peers = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
-    let count = peers.len();
-    for peer in peers {
-        let Ok(bytes) = download(node, peer, digest).await else { continue };
-        let keys: Vec<_> = node.site().trust().publishers().keys().copied().collect();
-        let verified = qb_drivers::bundle::verify_bundle(&bytes, &keys).is_ok_and(|v| v.digest() == *digest);
-        if verified {
-            node.blobs.write(digest, &bytes).map_err(|e| failed(e.to_string()))?;
-            return Ok(bytes);
-        }
-        tracing::warn!(%peer, "a peer sent a bundle that is not the one asked for");
-    }
-    Err(failed(format!("no node holds it: {count} asked")))
-}
-
-async fn download(node: &Arc<Node>, peer: qb_model::NodeId, digest: &Digest) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    loop {
-        let request = BlobRequest { digest: *digest, offset: bytes.len() as u64 };
-        let part: BlobPart = node
-            .ask_on(qb_mesh::Lane::Bulk, peer, kind::BLOB, &request, PART)
-            .await
-            .map_err(|e| e.to_string())?;
-        if part.total > crate::blobs::MAX_BUNDLE {
-            return Err("too large".into());
-        }
-        bytes.extend_from_slice(&part.bytes);
-        if bytes.len() as u64 >= part.total || part.bytes.is_empty() {
-            return Ok(bytes);
-        }
-    }
 }
 
 /// Shows progress as it comes.

@@ -101,10 +101,11 @@ impl Seen<'_> {
     }
 
     fn leaderless(&self, alive: usize, voters: usize) -> Option<WaitingOn> {
-        if !self.state.founded() || self.raft.leader.is_some() {
+        let quorum = voters / 2 + 1;
+        if !self.state.founded() || (self.raft.leader.is_some() && alive >= quorum) || voters == 0 {
             return None;
         }
-        let text = format!("waits for a leader: {alive} of {voters} voters answer, {} must", voters / 2 + 1);
+        let text = format!("waits for a leader: {alive} of {voters} voters answer, {quorum} must");
         Some(WaitingOn::itself("site.leader", self.state.name().as_str(), text, self.now))
     }
 

@@ -42,9 +42,10 @@ pub(super) fn create_named(smoke: &mut Smoke, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// An empty cluster; the bundle comes with the driver.
+/// An empty cluster; the bundle comes with the driver. Every door hears of it.
 pub(super) fn create(smoke: &mut Smoke) -> Result<()> {
-    create_named(smoke, FIRST)
+    create_named(smoke, FIRST)?;
+    super::proofs::doors(smoke)
 }
 
 /// A plan says what would be and changes nothing.

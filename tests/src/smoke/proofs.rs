@@ -48,12 +48,22 @@ fn flipped(text: &str) -> String {
 /// Every agent's door answers with the same head.
 pub(super) fn doors(smoke: &mut Smoke) -> Result<()> {
     let path = smoke.site.path("/head");
-    let sockets: Vec<PathBuf> = smoke.site.agents.iter().map(|a| a.socket()).collect();
+    let sockets: Vec<(String, PathBuf)> =
+        smoke.site.agents.iter().map(|a| (a.spec.name.clone(), a.socket())).collect();
     eventually(SOON, "the same head at every door", || {
-        let heads = sockets.iter().map(|s| http::get::<Head>(s, &path)).collect::<Result<Vec<_>>>()?;
-        let first = &heads[0];
-        let other = heads.iter().position(|h| h != first);
-        ensure!(other.is_none(), "door {:?} has {:?}, the first has {first:?}", other, heads.last());
+        let mut first: Option<Head> = None;
+        for (name, socket) in &sockets {
+            let head: Head = http::get(socket, &path)?;
+            let first = first.get_or_insert_with(|| head.clone());
+            ensure!(
+                head == *first,
+                "{name} is at {} {}, not {} {}",
+                head.index,
+                head.hash,
+                first.index,
+                first.hash
+            );
+        }
         Ok(())
     })
 }

@@ -20,7 +20,10 @@ fn agent(site: &Site, state: &str, enrolment: &str, address: &str) -> Result<Out
     let program = Binaries::find()?.agent;
     let state =
         if state.starts_with('/') { state.to_owned() } else { format!("{}/{state}", site.dir.display()) };
-    Command::new(program)
+    // Bounded: an agent that is content with what it was told would run for ever.
+    Command::new("timeout")
+        .arg("20")
+        .arg(program)
         .args(["run", "--state", &state, "--enroll", enrolment, "--address", address, "--host-name", "odd"])
         .output()
         .context("the agent starts")
@@ -45,7 +48,7 @@ fn wrong_starts(site: &mut Site) -> Result<()> {
 
     let text = std::fs::read_to_string(&site.enrolment)?;
     let broken = site.dir.join("broken.json");
-    std::fs::write(&broken, text.replacen("\"v\":1", "\"v\":2", 1))?;
+    std::fs::write(&broken, text.replacen("\"v\": 1", "\"v\": 2", 1))?;
     let broken = broken.display().to_string();
     ends_with(&agent(site, "odd", &broken, "127.0.41.99")?, &["v is 2", "newer agent"])?;
     // One character of the charter's payload: the signatures no longer hold.

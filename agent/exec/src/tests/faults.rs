@@ -83,7 +83,7 @@ async fn a_stand_in_dies_with_the_thread_that_started_it() {
             .spawn()
             .unwrap()
     };
-    let (stop, wait) = std::sync::mpsc::channel::<()>();
+    let (stop, wait) = std::sync::mpsc::sync_channel::<()>(1);
     let (started, child) = tokio::sync::oneshot::channel();
     let thread = std::thread::spawn(move || {
         started.send(start()).unwrap();
