@@ -38,7 +38,7 @@ test-golden:
 smoke: build
     target/debug/qb-smoke
 
-# Figures: failover, writes, preflight, attach
+# Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS:
     cargo build --locked --release -p qb-agent -p qb-cli -p qb-tests --bins
     target/release/qb-bench {{ ARGS }}

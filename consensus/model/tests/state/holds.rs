@@ -4,6 +4,7 @@ use qb_model::action::{Action, RevokeReason};
 use qb_model::audit::verify_chain;
 use qb_model::chain::AuditRecord;
 use qb_model::command::Command;
+use qb_model::judge::Verdict;
 use qb_model::outcome::Outcome;
 use qb_model::state::{Applied, SiteState};
 
@@ -200,4 +201,17 @@ fn a_whole_life_verifies_offline() {
     assert_eq!((proof.head.index, proof.head.hash), site.state.chain_head());
     assert_eq!(proof.trust_head, site.state.trust().head());
     assert_eq!(proof.rejected, 1);
+}
+
+/// An idle site's clock stands still. The leader judges by its own, since its stamp moves the other.
+#[test]
+fn an_idle_site_takes_an_intent_that_is_issued_now() {
+    let mut site = Site::staffed();
+    let later = site.now.plus(HOUR);
+    site.now = later;
+    let envelope = sign(&site.intent("opal", create("blue")), &[OPAL]).to_bytes();
+    let held = site.state.judge(&envelope);
+    assert!(matches!(held, Verdict::Hold { .. }), "{held:?}");
+    let judged = site.state.judge_at(&envelope, later);
+    assert!(matches!(judged, Verdict::Pass(_)), "{judged:?}");
 }
