@@ -62,6 +62,10 @@ layers:
 deny:
     .ci/deny
 
+# The web portal's pages: types, tests, bundle; needs node and npm. No program serves them yet
+web:
+    cd relay/portal/web && npm ci && npm run check && npm test && npm run build
+
 # Formats all code
 fmt:
     cargo fmt --all
