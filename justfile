@@ -22,7 +22,6 @@ test-rust: build
     else \
         cargo test --locked --workspace --all-targets --no-fail-fast; \
     fi
-    cargo test --locked --workspace --doc --quiet
 
 # Every interleaving of the durable queue, checked by loom
 test-loom:
