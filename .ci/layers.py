@@ -29,6 +29,8 @@ NEVER = {
     "qb-consensus": ["libp2p*", "axum*", "hyper*", "qb-mesh", "qb-drivers", "qb-exec", "qb-portal"],
     "qb-mesh": RAFT + ["axum*", "qb-consensus", "qb-queue", "qb-drivers", "qb-exec", "qb-portal"],
     "qb-portal": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-drivers", "qb-exec"],
+    "qb-link": RAFT + ["libp2p*", "axum*", "qb-mesh", "qb-consensus", "qb-queue", "qb-drivers", "qb-exec"]
+    + ["qb-portal", "qb-agent", "qb-relay"],
     "qb-relay": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-drivers", "qb-exec"]
     + ["qb-agent"],
     "qb-exec": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-portal"],

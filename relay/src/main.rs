@@ -1,19 +1,77 @@
-//! `qb-relay`: the thin relay on the internet. It forwards what administrators sign and shows the
-//! site; it can command nothing. Not built yet: this program says so and ends.
+//! `qb-relay`: the thin relay on the internet.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
 use clap::Parser;
+use qb_relay::config::Flags;
+use qb_relay::{Config, Relay};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// The relay of qb: forwards signed intents, shows sites, commands nothing (not built yet)
+/// The relay of qb: shows sites, forwards signed intents, commands nothing
 #[derive(Parser)]
 #[command(name = "qb-relay", version)]
-struct Cli {}
+struct Cli {
+    /// Options as TOML; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:8480]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Directory of database and key [default: /var/lib/qb-relay]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Address that people and agents use, https://HOST[:PORT] [default: http://LISTEN]
+    #[arg(long)]
+    url: Option<String>,
+    /// Certificate chain, PEM; needed unless it listens on this very machine
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Let a site found an org that nobody has
+    #[arg(long)]
+    open_registration: bool,
+}
 
 fn main() -> ExitCode {
-    Cli::parse();
-    eprintln!(
-        "qb-relay: this version has no relay yet; a site works without one, at the doors of its agents: qb --door"
-    );
-    ExitCode::FAILURE
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("qb-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> Result<()> {
+    let config = Config::read(Flags {
+        file: cli.config,
+        listen: cli.listen,
+        state: cli.state,
+        url: cli.url,
+        tls_certificate: cli.tls_certificate,
+        tls_key: cli.tls_key,
+        open_registration: cli.open_registration,
+    })?;
+    let (listen, url) = (config.listen, config.url.clone());
+    let relay = Relay::open(config).await?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tracing::info!(%url, %listen, key = %relay.public_key(), "relay is ready; sites trust it by this key");
+    qb_relay::serve(relay, listener, stop).await
 }

@@ -1,0 +1,68 @@
+//! Every bound of the relay, with its reason.
+
+use std::time::Duration;
+
+/// Bytes of a registration: charter, a whole trust log, the envelope, as JSON.
+pub const REGISTER_BYTES: usize = 8 * 1024 * 1024;
+/// Longest time for a registration to arrive: 8 MiB at 1 Mbit/s.
+pub const REGISTER_DEADLINE: Duration = Duration::from_secs(90);
+/// Registrations that are verified at a time: each may verify thousands of signatures.
+pub const REGISTERING: usize = 2;
+/// Sites of an org.
+pub const SITES_ORG: usize = 1_000;
+/// Sites of a relay.
+pub const SITES: usize = 20_000;
+/// Proven links of a site: its gateway and its standby.
+pub const LINKS_SITE: usize = 2;
+/// Links of a site whose node is not on the roster that the relay has.
+pub const UNPROVEN_SITE: usize = 4;
+/// Nodes that knock through the relay, of a site.
+pub const KNOCKS_SITE: usize = 64;
+/// How long a link may take to prove its node, or to knock.
+pub const PROVE: Duration = Duration::from_secs(10);
+/// Connections whose upgrade or handshake is under way, of a relay.
+pub const GREETING: usize = 512;
+/// Bytes of trust or roster entries on their way in one batch.
+pub const BATCH_BYTES: usize = 6 * 1024 * 1024;
+/// Roster entries of a site: authorized and revoked nodes, one intent each at worst.
+pub const ROSTER: usize = 30_000;
+/// How often an idle link says that it lives; as the agent's end.
+pub const BEAT: Duration = qb_link::limits::BEAT;
+/// How long a link that ends has to say why.
+pub const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long an old link has to answer when its node seems to come twice.
+pub const PROBE: Duration = Duration::from_secs(3);
+/// How long a question over a link may take, besides what it is asked to wait.
+pub const ASK: Duration = Duration::from_secs(5);
+/// How long a plan or a preflight may take.
+pub const ASK_LONG: Duration = Duration::from_secs(60);
+/// Bytes of an answer over a link: views of 1,000 nodes with their facts.
+pub const ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// Longest pause between two reads of a site's views.
+pub const REFRESH: Duration = Duration::from_secs(30);
+/// Shortest pause between two reads: a burst of events is one change.
+pub const REFRESH_MIN: Duration = Duration::from_millis(500);
+/// A site without a link is dark after this long.
+pub const DARK: Duration = Duration::from_secs(90);
+/// Intents of a site that wait for a receipt.
+pub const OUTBOX_SITE: usize = 4_096;
+/// Intents that are handed over at a time, of a site.
+pub const HANDING: usize = 8;
+/// How long a gateway may take to answer for an intent; it waits for the outcome itself.
+pub const HAND: Duration = Duration::from_secs(15);
+/// Without a receipt after this long an intent goes to the standby too.
+pub const STANDBY_AFTER: Duration = Duration::from_secs(10);
+/// Longest pause until an intent without a receipt is handed over again.
+pub const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// How long what became of an intent is kept.
+pub const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Receipts that are kept of a site.
+pub const RECEIPTS_SITE: usize = 10_000;
+/// Intents in one list.
+pub const LIST: usize = 100;
+/// Events of a site that are kept for readers who come back.
+pub const EVENTS: usize = 256;
+/// Bytes of an event's texts.
+pub const EVENT_BYTES: usize = 4_096;
+/// Marks of a site: clones, forks.
+pub const MARKS: usize = 32;

@@ -1,0 +1,8 @@
+//! Links of gateways: from the upgrade of a connection to its end.
+
+mod accept;
+mod registry;
+mod session;
+
+pub(crate) use accept::routes;
+pub(crate) use registry::{Link, Links};

@@ -1,0 +1,138 @@
+//! Who may have a link: rosters, clones, knocks.
+
+use qb_model::action::Action;
+use qb_portal::view::{NodeState, NodeView};
+
+use crate::agent::FakeAgent;
+use crate::client::{Client, eventually};
+use crate::site::{FakeSite, OLGA, public};
+use crate::world::World;
+
+#[tokio::test]
+async fn t30_an_unknown_site_and_a_relay_with_another_key_get_no_link() {
+    let world = World::new().await;
+    let stranger = FakeSite::founded(3, "ghost", &world.url, world.key);
+    let agent = FakeAgent::start(&stranger, 101, &world.url);
+    assert!(agent.down().await.contains("unknown_site"));
+    let site = world.site(1, "plant", "acme").await;
+    let agent = FakeAgent::with(&site, (101, 1), &world.url, public(1, 222), true);
+    assert!(agent.down().await.contains("the site trusts"));
+}
+
+#[tokio::test]
+async fn t31_a_clone_is_refused_and_marked() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let first = FakeAgent::start(&site, 101, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    eventually("a gateway", || async {
+        olga.get("/v1/sites/plant/head").await.status.is_success().then_some(())
+    })
+    .await;
+    let second = FakeAgent::with(&site, (101, 2), &world.url, world.key, true);
+    let why = second.down().await;
+    assert!(why.contains("clone"), "{why}");
+    let alerts = olga.get("/v1/sites/plant/alerts").await.text();
+    assert!(alerts.contains("node-cloned"), "{alerts}");
+    // The first one is still served.
+    assert!(matches!(*first.link.state().borrow(), qb_link::LinkState::Up { .. }));
+}
+
+#[tokio::test]
+async fn t32_a_restarted_agent_takes_its_place_again() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let first = FakeAgent::start(&site, 101, &world.url).up().await;
+    drop(first);
+    let second = FakeAgent::with(&site, (101, 2), &world.url, world.key, true).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    let view = olga.submit("plant", site.sign("olga", site.label("r1"), OLGA), "10s").await;
+    assert_eq!(view.state, qb_portal::view::IntentState::Done, "{view:?}");
+    assert_eq!(second.took(), 1);
+    assert!(!olga.get("/v1/sites/plant/alerts").await.text().contains("node-cloned"));
+}
+
+#[tokio::test]
+async fn t33_a_node_that_knocks_through_the_relay_is_shown_and_marked() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let _gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    let waiting = FakeAgent::start(&site, 140, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    let node: NodeView = eventually("the knock", || async {
+        let got = olga.get("/v1/sites/plant/nodes/host-140").await;
+        got.status.is_success().then(|| got.read())
+    })
+    .await;
+    assert_eq!((node.state, node.id), (NodeState::Waiting, site.node(140)));
+    assert!(node.waiting_on.unwrap().text.starts_with("came through the relay"));
+    assert!(node.knock.is_some());
+    // It is no member: what it says is not taken.
+    let receipt = waiting.door.receipt(
+        qb_model::Digest([1; 32]),
+        qb_model::outcome::Outcome::Accepted { generation: qb_model::Generation(1) },
+        1,
+    );
+    waiting.link.receipt(receipt);
+    let why = waiting.down().await;
+    assert!(why.contains("unproven"), "{why}");
+}
+
+#[tokio::test]
+async fn t34_a_revoked_node_loses_its_link_for_good() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let other = FakeAgent::start(&site, 102, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    // Its link is proven, and it says nothing of the roster any more.
+    eventually("a gateway", || async {
+        olga.get("/v1/sites/plant/head").await.status.is_success().then_some(())
+    })
+    .await;
+    let gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    site.must(site.revoke(102));
+    gateway.link.changed();
+    let why = other.down().await;
+    assert!(!why.is_empty());
+    let again = FakeAgent::with(&site, (102, 2), &world.url, world.key, true);
+    assert!(again.down().await.contains("revoked"));
+}
+
+#[tokio::test]
+async fn t35_a_relay_that_owners_removed_serves_the_site_no_more() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let agent = FakeAgent::start(&site, 101, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    site.must(Action::RelayRemove { key: world.key });
+    agent.link.changed();
+    eventually("the session is over", || async { (olga.get("/v1/sites").await.status == 401).then_some(()) })
+        .await;
+    assert!(agent.down().await.len() > 1);
+}
+
+#[tokio::test]
+async fn t36_a_trust_log_that_does_not_extend_the_held_one_is_marked() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let _first = FakeAgent::start(&site, 101, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    // A second history of the same charter: validly signed, but another one.
+    let fork = site.forked();
+    fork.must(Action::RelayAdd { url: "https://other.example".into(), key: public(1, 230) });
+    let _liar = FakeAgent::start(&fork, 102, &world.url);
+    eventually("the mark", || async {
+        olga.get("/v1/sites/plant/alerts").await.text().contains("trust-fork").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t37_a_removal_that_comes_with_the_first_words_ends_the_link() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    site.must(Action::RelayRemove { key: world.key });
+    let agent = FakeAgent::start(&site, 101, &world.url);
+    let why = agent.down().await;
+    assert!(why.contains("removed this relay"), "{why}");
+}
