@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use qb_model::SiteId;
-use qb_model::charter::Charter;
+use qb_model::charter::{Charter, CharterRelay};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,7 +21,7 @@ const MAX_SEEDS: usize = 64;
 struct Form {
     v: u8,
     charter: Box<RawValue>,
-    relays: Vec<String>,
+    relays: Vec<CharterRelay>,
     seeds: Vec<String>,
 }
 
@@ -80,4 +80,20 @@ fn parse(bytes: &[u8]) -> Result<Enrolment, String> {
         .map(|s| s.parse().map_err(|_| format!("seeds: {s:?} is not ADDRESS:PORT")))
         .collect::<Result<Vec<SocketAddr>, String>>()?;
     Ok(Enrolment { charter, site: verified.site_id(), seeds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_are_read_as_qb_writes_them() {
+        let key = qb_model::PublicKey([7; 32]);
+        let relay = CharterRelay { url: "https://relay.example".into(), key };
+        let written =
+            serde_json::json!({ "v": 1, "charter": {}, "relays": [relay], "seeds": [] }).to_string();
+        let form: Form = serde_json::from_str(&written).unwrap();
+        assert_eq!(form.relays, [relay]);
+        assert!(serde_json::from_str::<Form>(&written.replace("\"url\"", "\"uri\"")).is_err());
+    }
 }

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qb_mesh::KnockStream;
-use qb_model::action::Action;
 use qb_model::dsse::Purpose;
 use qb_model::facts::Facts;
-use qb_model::intent::Intent;
 use qb_model::state::SiteState;
 use qb_model::statement::{Knock, SealKeyRecord, SignedBytes, Statement as _};
 use qb_model::{NodeId, Nonce};
@@ -138,13 +136,4 @@ impl Node {
             }
         }
     }
-}
-
-/// Whether an action lets this node in.
-pub fn names(intent: &Intent, who: &NodeId) -> bool {
-    matches!(
-        &intent.action,
-        Action::NodeAuthorize { nodes } | Action::SiteFound { nodes }
-            if nodes.iter().any(|n| n.node == *who)
-    )
 }

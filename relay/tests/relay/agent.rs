@@ -103,7 +103,7 @@ impl FakeAgent {
         let mut state = self.link.state();
         let down = state.wait_for(|state| matches!(state, LinkState::Down { .. }));
         let state = tokio::time::timeout(Duration::from_secs(10), down).await.unwrap().unwrap().clone();
-        let LinkState::Down { why, .. } = state else { unreachable!() };
+        let LinkState::Down { why, .. } = state else { unreachable!("it was waited for") };
         why
     }
 

@@ -85,7 +85,7 @@ async fn meet(ends: Ends, mut edit: impl FnMut(usize, &mut Vec<u8>)) -> Joined {
     let limit = tokio::time::timeout(Duration::from_secs(60), async {
         tokio::select! {
             joined = both => joined,
-            () = async { tokio::join!(up, down).1.ok(); std::future::pending().await } => unreachable!(),
+            () = async { tokio::join!(up, down).1.ok(); std::future::pending().await } => unreachable!("copying never ends this"),
         }
     });
     limit.await.expect("both ends end by themselves")
