@@ -12,6 +12,7 @@ mod hostile;
 mod links;
 mod outbox;
 mod outer;
+mod schedules;
 mod site;
 mod tenancy;
 mod views;

@@ -132,6 +132,11 @@ impl FakeSite {
         intent.sign(&[&key(self.base, number)]).unwrap().to_bytes()
     }
 
+    /// Leaves out labels of intents.
+    pub(crate) fn skip_labels(&self, count: u64) {
+        self.made.fetch_add(count, Ordering::SeqCst);
+    }
+
     /// The next label intent: small, and changes the site each time.
     pub(crate) fn label(&self, value: &str) -> Action {
         let label = qb_model::action::Label { key: "rack".into(), value: value.into() };
