@@ -1,4 +1,5 @@
-# `just` lists the recipes. They need sh, cargo and python3; `.ci/setup` installs what is missing.
+# `just` lists the recipes. They need sh, cargo and python3; `.ci/setup` installs what is missing,
+# and the recipes that build programs ask it for Node.js.
 
 set shell := ["sh", "-euc"]
 
@@ -8,7 +9,7 @@ _list:
     @just --list --unsorted
 
 # Builds qb and runs a whole site on this machine: found, attach, kill, recover, detach
-demo *ARGS:
+demo *ARGS: web
     cargo build --locked -p qb-agent -p qb-cli -p qb-tests --bins
     target/debug/qb-demo {{ ARGS }}
 
@@ -38,7 +39,7 @@ smoke: build
     target/debug/qb-smoke
 
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
-bench *ARGS:
+bench *ARGS: web
     cargo build --locked --release -p qb-agent -p qb-cli -p qb-tests --bins
     target/release/qb-bench {{ ARGS }}
 
@@ -61,9 +62,9 @@ layers:
 deny:
     .ci/deny
 
-# The web portal's pages: types, tests, bundle; needs node and npm. No program serves them yet
+# The web portal's pages, which every program embeds: types, tests, bundle. Nothing if none changed
 web:
-    cd relay/portal/web && npm ci && npm run check && npm test && npm run build
+    @.ci/web
 
 # Formats all code
 fmt:
@@ -78,10 +79,10 @@ fix: fmt
 ci: check build test smoke
 
 # Builds everything, tests too
-build:
+build: web
     cargo build --locked --workspace --all-targets
 
 # Builds the programs as packages ship them
-release:
+release: web
     cargo build --locked --profile dist -p qb-agent -p qb-cli -p qb-relay --bins
     @ls -l target/dist/qb-agent target/dist/qb target/dist/qb-relay

@@ -279,7 +279,8 @@ async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
     let socket =
         UnixListener::bind(&path).with_context(|| format!("cannot open the socket {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-    let local = qb_portal::api(site.clone(), DoorConfig { access: Access::Local, server_key });
+    let door = DoorConfig { access: Access::Local, server_key };
+    let local = qb_portal::api_with_pages(site.clone(), door, qb_portal::pages());
     tasks.spawn(qb_portal::serve(socket, local, node.cancel.clone().cancelled_owned()));
 
     let api = node.config.api();
@@ -287,7 +288,7 @@ async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
         .await
         .with_context(|| format!("cannot open the API's port {api}: is another agent running?"))?;
     let access = Access::Network { origins: vec![format!("https://{api}")], hosts: vec![api.to_string()] };
-    let network = qb_portal::api(site, DoorConfig { access, server_key });
+    let network = qb_portal::api_with_pages(site, DoorConfig { access, server_key }, qb_portal::pages());
     let acceptor = tokio_rustls::TlsAcceptor::from(tls::config(node)?);
     tasks.spawn(qb_portal::serve_tls(listener, acceptor, network, node.cancel.clone().cancelled_owned()));
     Ok(())

@@ -93,11 +93,12 @@ impl Relay {
         self.public
     }
 
-    /// The API, the links and the registration.
+    /// The API, the pages, the links and the registration.
     pub fn router(self: &Arc<Self>) -> Router {
         let access = Access::Network { origins: self.origins.clone(), hosts: self.hosts.clone() };
         let door = DoorConfig { access, server_key: self.public };
         let own = link::routes().merge(register::routes()).with_state(Arc::clone(self));
+        let own = own.merge(qb_portal::pages());
         qb_portal::api_with_pages(Arc::new(Front { relay: Arc::clone(self), here: None }), door, own)
     }
 

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use qb_model::action::Role;
 
 use crate::door::{Access, Door};
-use crate::error::{code, shown};
+use crate::error::{PROBLEM_TYPE, code, shown};
 use crate::limits::ANSWER_DEADLINE;
 use crate::session::TokenHash;
 use crate::site::{Answer, LoginOk};
@@ -86,9 +86,12 @@ fn secure(headers: &mut HeaderMap) {
     }
 }
 
-/// Around the web UI: pages get a policy of their own.
+/// Around the web UI: pages get a policy of their own. A problem is no page.
 pub(crate) async fn page(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_TYPE) {
+        return response;
+    }
     let policy = HeaderValue::from_static(PAGE_CSP);
     response.headers_mut().entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     response

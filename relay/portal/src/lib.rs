@@ -23,6 +23,7 @@
 //! | [`paths`] | the same paths for clients |
 //! | [`mod@serve`] | listeners, connections, deadlines |
 //! | `guard`, `session`, `login` | what a request passes; nonces and sessions; logging in |
+//! | `pages` | the web UI's files inside the program, and their routes |
 //! | `extract` | parts of a request, checked |
 //! | `reads`, `writes`, `events` | handlers |
 //! | `mirror`, `suggest`, `stall` | schemas of the model's types; the nearest name; slow readers |
@@ -47,6 +48,7 @@ pub mod limits;
 mod login;
 mod mirror;
 pub mod openapi;
+mod pages;
 pub mod paths;
 mod reads;
 pub mod router;
@@ -59,6 +61,7 @@ pub mod view;
 mod writes;
 
 pub use door::{Access, DoorConfig};
+pub use pages::{assets, has_pages, pages, stored_bytes};
 pub use router::{api, api_with_pages};
 pub use serve::{Listener, serve, serve_tls};
 pub use site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};

@@ -16,6 +16,8 @@ pub const PREFLIGHT_NODES: usize = 1_000;
 pub const BUNDLE_BYTES: usize = 8 * 1024 * 1024;
 /// Bundles that are received at a time: 32 MiB of memory at most.
 pub const UPLOADS: usize = 4;
+/// Bytes of one file of the web UI, unpacked: five times the largest.
+pub const PAGE_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of a name, prefix or id in a path: the longest is a host name.
 pub const SEGMENT_BYTES: usize = 64;
 /// Characters of a value from outside that an error repeats: one line.

@@ -7,6 +7,7 @@ mod doors;
 mod events;
 mod login;
 mod openapi;
+mod pages;
 mod reads;
 mod serve;
 mod stub;

@@ -26,7 +26,8 @@ function hashed(name, ext, bytes, compress = false) {
 }
 
 async function write(result) {
-  rmSync(dist, { recursive: true, force: true });
+  // The folder itself is in the tree, so that cargo can watch it.
+  rmSync(`${dist}/assets`, { recursive: true, force: true });
   mkdirSync(`${dist}/assets`, { recursive: true });
   const inter = hashed('inter', 'woff2', readFileSync(fonts.inter));
   const mono = hashed('mono', 'woff2', readFileSync(fonts.mono));

@@ -16,7 +16,9 @@ await build({
   bundle: true,
   platform: 'node',
   format: 'esm',
-  target: 'node20',
+  target: 'node18',
+  // Node.js 18 has it, but not by this name.
+  banner: { js: "globalThis.crypto ??= (await import('node:crypto')).webcrypto;" },
   jsx: 'automatic',
   jsxImportSource: 'preact',
   external: ['playwright-core', 'axe-core'],
