@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use qb_model::HostName;
 
 /// Port of the mesh: members only.
@@ -46,6 +46,24 @@ pub struct Config {
     /// While this file exists no step runs on the host
     #[arg(long, value_name = "FILE", default_value = "/etc/qb/hold")]
     pub hold: PathBuf,
+    /// HTTP proxy on the way to relays, http://HOST:PORT; never taken from other variables
+    #[arg(long, value_name = "URL", env = "QB_RELAY_PROXY")]
+    pub relay_proxy: Option<String>,
+    /// File with USER:PASSWORD for that proxy, readable by its owner alone
+    #[arg(long, value_name = "FILE", env = "QB_RELAY_PROXY_AUTH", requires = "relay_proxy")]
+    pub relay_proxy_auth: Option<PathBuf>,
+    /// Certificates that the TLS around a relay's link may have; the link inside has the relay's key in any case
+    #[arg(long, value_name = "WHICH", default_value = "webpki", env = "QB_RELAY_OUTER_TLS")]
+    pub relay_outer_tls: RelayTls,
+}
+
+/// Which certificates are taken around the link to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RelayTls {
+    /// Those that this machine trusts
+    Webpki,
+    /// Any, where a firewall ends TLS itself
+    Any,
 }
 
 impl Config {

@@ -27,7 +27,7 @@ use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
 use crate::transport::MeshTransport;
-use crate::{bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats};
+use crate::{bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, uplink};
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
 pub(crate) const SMALL_SITE: usize = 12;
@@ -96,6 +96,7 @@ async fn build(config: Config) -> Result<Arc<Node>> {
     let enrolment = enroll::read(&config.enroll)?;
     let identity = Identity::open(&config.state.join("identity"), true)?;
     let facts = host::facts(&config)?;
+    let way = uplink::Way::open(&config)?;
     let events = Arc::new(Events::default());
     let beginning = SiteState::new(&enrolment.charter)?;
     let (machine, state) = SiteMachine::new(beginning, events.clone());
@@ -111,7 +112,7 @@ async fn build(config: Config) -> Result<Arc<Node>> {
         },
     });
     let blobs = Blobs::open(config.state.join("blobs"))?;
-    let node = Node::new(Parts { config, identity, enrolment, state, blobs, events, membership, facts });
+    let node = Node::new(Parts { config, identity, enrolment, way, state, blobs, events, membership, facts });
     *node.machine() = Some(machine);
     Ok(node)
 }
@@ -184,6 +185,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(admission(node.clone()));
     tasks.spawn(knock::client::ask_when_lonely(node.clone()));
     tasks.spawn(report::run(node.clone()));
+    tasks.spawn(uplink::run(node.clone()));
     tasks.spawn(bundles::keep(node.clone()));
     tasks.spawn(said::hello(node.clone()));
     tasks.spawn(seats::follow(node.clone()));
@@ -264,7 +266,7 @@ fn connect(node: &Node) {
 }
 
 async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
-    let site = Arc::new(AgentSite { node: node.clone() });
+    let site = Arc::new(AgentSite { node: node.clone(), over: None });
     let server_key = node.id().public_key();
     let path = node.config.socket_path();
     if let Some(dir) = path.parent() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::files;
+use crate::uplink::MAX_RELAYS;
 
 /// Most bytes of an enrolment file.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -34,6 +35,8 @@ pub struct Enrolment {
     pub site: SiteId,
     /// Where to knock: addresses of knock ports.
     pub seeds: Vec<SocketAddr>,
+    /// Relays to knock through, besides the charter's. Nothing else is expected of them.
+    pub relays: Vec<CharterRelay>,
 }
 
 /// Why an enrolment file is not taken.
@@ -72,6 +75,9 @@ fn parse(bytes: &[u8]) -> Result<Enrolment, String> {
     if form.seeds.len() > MAX_SEEDS {
         return Err(format!("seeds has {} entries, at most {MAX_SEEDS}", form.seeds.len()));
     }
+    if form.relays.len() > MAX_RELAYS {
+        return Err(format!("relays has {} entries, at most {MAX_RELAYS}", form.relays.len()));
+    }
     let charter = form.charter.get().as_bytes().to_vec();
     let verified = Charter::verify(&charter).map_err(|e| format!("charter: {e}"))?;
     let seeds = form
@@ -79,7 +85,7 @@ fn parse(bytes: &[u8]) -> Result<Enrolment, String> {
         .iter()
         .map(|s| s.parse().map_err(|_| format!("seeds: {s:?} is not ADDRESS:PORT")))
         .collect::<Result<Vec<SocketAddr>, String>>()?;
-    Ok(Enrolment { charter, site: verified.site_id(), seeds })
+    Ok(Enrolment { charter, site: verified.site_id(), seeds, relays: form.relays })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | `identity` `enroll` `member` `files` `blobs` | what is on disk |
 //! | `bundles` | bundles between nodes |
 //! | `handler` `rpc` `transport` | requests between members |
+//! | `uplink` | links to relays: who holds them, knocks and admissions through them, receipts |
 //! | `knock` `found` | how a node becomes a member, and the first one |
 //! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
@@ -53,3 +54,4 @@ pub mod seats;
 pub mod secrets;
 pub mod text;
 pub mod transport;
+pub mod uplink;

@@ -32,6 +32,7 @@ use crate::preflight::OpenRuns;
 use crate::rpc::{self, RpcError};
 use crate::seats::Health;
 use crate::transport::MeshSlot;
+use crate::uplink::{Uplinks, Way};
 
 /// Why a question to another member has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,8 @@ pub struct Node {
     pub identity: Identity,
     /// What it knows of its site from the enrolment file.
     pub enrolment: Enrolment,
+    /// How this machine reaches relays.
+    pub way: Way,
     /// The mesh, once it runs.
     pub mesh: MeshSlot,
     /// Consensus, once it runs.
@@ -74,6 +77,8 @@ pub struct Node {
     pub work: watch::Sender<Option<Work>>,
     /// True once it was let in or founded the site.
     pub admitted: watch::Sender<bool>,
+    /// This node's links to relays, and who else holds some.
+    pub uplinks: Uplinks,
     /// Asks for a report at once.
     pub report_now: Notify,
     /// Ends everything.
@@ -111,6 +116,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Its site.
     pub enrolment: Enrolment,
+    /// How this machine reaches relays.
+    pub way: Way,
     /// The state as it is applied.
     pub state: watch::Receiver<Arc<SiteState>>,
     /// Its bundles.
@@ -142,6 +149,7 @@ impl Node {
             config: parts.config,
             identity: parts.identity,
             enrolment: parts.enrolment,
+            way: parts.way,
             mesh: MeshSlot::default(),
             consensus: OnceLock::new(),
             exec: OnceLock::new(),
@@ -150,6 +158,7 @@ impl Node {
             events: parts.events,
             work: watch::channel(None).0,
             admitted: watch::channel(known).0,
+            uplinks: Uplinks::default(),
             report_now: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -63,6 +63,7 @@ async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
         work: node.work.borrow().clone(),
         units,
         applied: node.site().applied(),
+        uplinks: node.uplinks.up(),
     }
 }
 
@@ -97,9 +98,23 @@ async fn send(node: &Arc<Node>, report: &NodeReport) {
     let asks = voters.iter().map(|voter| async move {
         node.ask::<_, ReportAnswer>(*voter, kind::REPORT, report, DEADLINE).await
     });
-    for answer in futures::future::join_all(asks).await.into_iter().flatten() {
-        learn(node, &answer);
+    let answers: Vec<ReportAnswer> = futures::future::join_all(asks).await.into_iter().flatten().collect();
+    for answer in &answers {
+        learn(node, answer);
     }
+    if answers.is_empty() && !votes(node) {
+        let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
+        node.uplinks.unheard(&connected);
+    } else {
+        let own = if votes(node) { crate::uplink::holders(node) } else { Vec::new() };
+        node.uplinks.heard(answers.iter().flat_map(|a| a.uplinks.iter().cloned()).chain(own));
+    }
+}
+
+/// Whether this node holds the board.
+fn votes(node: &Node) -> bool {
+    let raft = node.raft();
+    raft.raft_id.is_some_and(|id| raft.voters.contains_key(&id))
 }
 
 fn learn(node: &Node, answer: &ReportAnswer) {
@@ -133,7 +148,8 @@ pub fn take(node: &Node, from: NodeId, report: NodeReport) -> Result<ReportAnswe
     if report.node != from || report.v != 1 {
         return Err("a report speaks for its sender only".into());
     }
-    let report = NodeReport { facts: crate::text::clean_facts(report.facts), ..report };
+    let mut report = NodeReport { facts: crate::text::clean_facts(report.facts), ..report };
+    report.uplinks.truncate(crate::uplink::MAX_RELAYS);
     node.hear(report);
     let state = node.site();
     let mut known = node.mesh().map(qb_mesh::Mesh::addresses).unwrap_or_default();
@@ -146,14 +162,13 @@ pub fn take(node: &Node, from: NodeId, report: NodeReport) -> Result<ReportAnswe
     let mut voters: Vec<NodeId> = node.raft().voters.values().copied().collect();
     voters.sort();
     let seat = state.node(&from).and_then(|n| n.seat);
-    Ok(ReportAnswer { addresses, voters, seat, applied: state.applied() })
+    let uplinks = crate::uplink::holders(node);
+    Ok(ReportAnswer { addresses, voters, seat, applied: state.applied(), uplinks })
 }
 
 /// The board as this door shows it: its own on a voter, a voter's elsewhere.
 pub async fn board(node: &Arc<Node>) -> Board {
-    let raft = node.raft();
-    let votes = raft.raft_id.is_some_and(|id| raft.voters.contains_key(&id));
-    if !votes {
+    if !votes(node) {
         let leader = node.voters().into_iter().find(|v| *v != node.id());
         if let Some(leader) = leader {
             let asked = Duration::from_secs(2);

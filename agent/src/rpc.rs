@@ -5,7 +5,7 @@ use bytes::Bytes;
 use qb_model::board::Board;
 use qb_model::facts::Facts;
 use qb_model::preflight::{Port, Probe};
-use qb_model::{Digest, HostName, Millis, Name, NodeId, RaftId};
+use qb_model::{Digest, HostName, Millis, Name, NodeId, PublicKey, RaftId};
 use serde::{Deserialize, Serialize};
 
 /// Version of all messages here.
@@ -99,6 +99,8 @@ pub struct ReportAnswer {
     pub seat: Option<RaftId>,
     /// Last log index that the voter has applied.
     pub applied: u64,
+    /// Who holds links to relays, as the voter hears it.
+    pub uplinks: Vec<(NodeId, Vec<PublicKey>)>,
 }
 
 /// The board and the clock of who answers, so that ages can be told.

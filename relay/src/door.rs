@@ -144,7 +144,12 @@ impl Site for Front {
     }
 
     async fn head(&self) -> Answer<Head> {
-        Ok(reads::view(self.site()?, Part::Head).await?.value)
+        let site = self.site()?;
+        if site.is_unfounded() && site.links.gateway().is_none() && !site.knocks.is_empty() {
+            // Its nodes wait to found it: a site begins where its charter says.
+            return Ok(reads::beginning(site));
+        }
+        Ok(reads::view(site, Part::Head).await?.value)
     }
 
     async fn charter(&self) -> Answer<String> {

@@ -8,6 +8,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use qb_model::action::Action;
+use qb_model::envelope::Envelope;
+use qb_model::intent::Intent;
 use qb_model::outcome::Outcome;
 use qb_model::statement::{Receipt, Signed, SignedBytes, Statement as _};
 use qb_model::{Digest, NodeId};
@@ -110,14 +113,16 @@ async fn turn(
         relay.store.forget(&scope, now().saturating_sub(keep)).await?;
         return Ok((None, Vec::new()));
     }
-    let links = site.links.live();
-    let serials: Vec<u64> = links.iter().map(|link| link.serial).collect();
+    let gateways = site.links.live();
+    let unfounded = gateways.is_empty() && site.is_unfounded();
     let patience = relay.config.timing.standby_after;
     let (mut wake, mut work) = (None, Vec::new());
     for digest in due {
         if work.len() >= room {
             break;
         }
+        let links = if unfounded { founders(relay, site, digest).await? } else { gateways.clone() };
+        let serials: Vec<u64> = links.iter().map(|link| link.serial).collect();
         let (last, now) = (handed.get(&digest).copied(), Instant::now());
         match next_hand(last, &serials, now, patience) {
             Ok(serial) => {
@@ -132,6 +137,18 @@ async fn turn(
         }
     }
     Ok((wake, work))
+}
+
+/// The links of waiting nodes that a founding intent names: before there is a roster, they are whom it
+/// concerns. They judge it by themselves.
+async fn founders(relay: &Relay, site: &LiveSite, digest: Digest) -> Result<Vec<Arc<Link>>, StoreError> {
+    let item = relay.store.item(&site.scope(), digest).await?;
+    let action = item
+        .and_then(|item| Envelope::parse(&item.envelope).ok())
+        .and_then(|envelope| Intent::parse(envelope.payload()).ok())
+        .map(|intent| intent.action);
+    let Some(Action::SiteFound { nodes }) = action else { return Ok(Vec::new()) };
+    Ok(nodes.iter().filter_map(|node| site.links.waiting(&node.node)).collect())
 }
 
 fn sooner(a: Option<Instant>, b: Instant) -> Option<Instant> {

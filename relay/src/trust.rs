@@ -34,7 +34,8 @@ pub(crate) enum BeliefError {
 /// The nodes that admins let in.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
-    members: BTreeMap<NodeId, HostName>,
+    /// Host names, and the record that let each in.
+    members: BTreeMap<NodeId, (HostName, u64)>,
     gone: BTreeSet<NodeId>,
     last: u64,
     entries: usize,
@@ -42,7 +43,12 @@ pub(crate) struct Roster {
 
 impl Roster {
     pub(crate) fn host(&self, node: &NodeId) -> Option<&HostName> {
-        self.members.get(node)
+        self.members.get(node).map(|(host, _)| host)
+    }
+
+    /// The number of the entry that let a node in.
+    pub(crate) fn entry(&self, node: &NodeId) -> Option<u64> {
+        self.members.get(node).map(|(_, index)| *index)
     }
 
     pub(crate) fn is_revoked(&self, node: &NodeId) -> bool {
@@ -58,7 +64,7 @@ impl Roster {
         match action {
             Action::SiteFound { nodes } | Action::NodeAuthorize { nodes } => {
                 for node in nodes.iter().filter(|n| !self.gone.contains(&n.node)) {
-                    self.members.insert(node.node, node.host.clone());
+                    self.members.insert(node.node, (node.host.clone(), index));
                 }
             }
             Action::NodeRevoke { node, .. } => {
@@ -120,7 +126,9 @@ impl Belief {
                 return Err(BeliefError::Entry { index, why: "the roster is full" });
             }
             let trust = past.before(&entry)?;
-            let verified = verify_logged(trust, &entry.envelope, entry.log_time);
+            // A founding intent is judged at the beginning, where there is no time yet.
+            let at = if index == 1 { Millis(0) } else { entry.log_time };
+            let verified = verify_logged(trust, &entry.envelope, at);
             let verified = verified.map_err(|why| BeliefError::Signed { index, why })?;
             roster.take(index, &verified.intent().action)?;
             new.push(entry);

@@ -42,6 +42,8 @@ pub struct Agent {
     pub log: PathBuf,
     /// The file that holds it while it exists.
     pub hold: PathBuf,
+    /// Further options.
+    pub options: Vec<String>,
     program: PathBuf,
     enrolment: PathBuf,
     process: Option<Process>,
@@ -55,6 +57,7 @@ impl Agent {
             state: dir.join(name),
             log: dir.join("log").join(format!("{name}.log")),
             hold: dir.join("hold").join(name),
+            options: Vec::new(),
             program: binaries.agent.clone(),
             enrolment: enrolment.to_owned(),
             process: None,
@@ -93,6 +96,7 @@ impl Agent {
             format!("--zone={}", self.spec.zone),
             format!("--hold={}", path(&self.hold)),
         ];
+        let args = args.iter().chain(&self.options);
         self.process = Some(Process::spawn(&self.program, args, &self.log)?);
         Ok(())
     }

@@ -17,6 +17,8 @@ pub struct Binaries {
     pub agent: PathBuf,
     /// `qb`.
     pub qb: PathBuf,
+    /// `qb-relay`.
+    pub relay: PathBuf,
 }
 
 impl Binaries {
@@ -39,7 +41,8 @@ impl Binaries {
     }
 
     fn of(dir: PathBuf) -> Result<Self> {
-        Ok(Self { agent: program(&dir, "qb-agent")?, qb: program(&dir, "qb")?, dir })
+        let (agent, qb) = (program(&dir, "qb-agent")?, program(&dir, "qb")?);
+        Ok(Self { agent, qb, relay: program(&dir, "qb-relay")?, dir })
     }
 
     /// The same programs below another directory, so that a build in the meantime replaces nothing
@@ -50,7 +53,7 @@ impl Binaries {
     pub fn pinned(&self, dir: &Path) -> Result<Self> {
         let pinned = dir.join("bin");
         fs::create_dir_all(&pinned).with_context(|| format!("cannot make {}", pinned.display()))?;
-        for from in [&self.agent, &self.qb] {
+        for from in [&self.agent, &self.qb, &self.relay] {
             let to = pinned.join(from.file_name().unwrap_or_default());
             // Another file system takes no link.
             let placed = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
@@ -63,7 +66,10 @@ impl Binaries {
 fn program(dir: &Path, name: &str) -> Result<PathBuf> {
     let path = dir.join(name);
     if !path.is_file() {
-        bail!("{} is missing: cargo build -p qb-agent -p qb-cli --bins, or set {BIN_DIR}", path.display());
+        bail!(
+            "{} is missing: cargo build -p qb-agent -p qb-cli -p qb-relay --bins, or set {BIN_DIR}",
+            path.display()
+        );
     }
     Ok(path)
 }

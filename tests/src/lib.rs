@@ -21,6 +21,7 @@ pub mod command;
 pub mod demo;
 pub mod http;
 pub mod process;
+pub mod relay;
 pub mod signals;
 pub mod signing;
 pub mod site;

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use qb_model::action::Action;
+use qb_model::document::{Document as _, Login};
 use qb_model::dsse::{SecretKey, Signer as _};
 use qb_model::intent::{Anchor, Expect, Intent};
 use qb_model::trust::required;
-use qb_model::{IntentId, Millis, Name, PublicKey, SiteId};
+use qb_model::{IntentId, Millis, Name, Nonce, PublicKey, SiteId};
 use serde_json::Value;
 
 use crate::views::Head;
@@ -98,6 +99,24 @@ impl Signatory {
     /// It breaks a bound of the format.
     pub fn sign(&self, intent: &Intent) -> Result<Vec<u8>> {
         Ok(intent.sign(&[&self.key])?.to_bytes())
+    }
+
+    /// The bytes of a signed login at a door.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn login(&self, origin: &str, server_key: PublicKey, nonce: Nonce) -> Result<Vec<u8>> {
+        let session_key = SecretKey::from_bytes(&random()?).public_key();
+        let issued_ms = now();
+        let expires_ms = issued_ms.plus(60_000);
+        let login =
+            Login { origin: origin.to_owned(), server_key, nonce, issued_ms, expires_ms, session_key };
+        Ok(login.sign(&[&self.key]).to_bytes())
+    }
+
+    /// The key, for what is signed besides intents.
+    pub fn key(&self) -> &SecretKey {
+        &self.key
     }
 
     /// Signs any payload as if it were an intent.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use qb_model::PublicKey;
+use qb_model::charter::{Charter, CharterRelay};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ use crate::binaries::Binaries;
 use crate::command::Qb;
 use crate::http::{self, Answer};
 use crate::process;
+use crate::signing::Signatory;
 use crate::views::{Cluster, Head, Node, Site as SiteView};
 use crate::wait::eventually;
 
@@ -125,6 +128,41 @@ impl Site {
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         self.qb.ok(&args).map(drop)
+    }
+
+    /// Makes the site anew from its founder's key: with a relay in its charter, and an enrolment file
+    /// without seeds, so that the relay is the only way in. Returns the charter's envelope.
+    ///
+    /// # Errors
+    /// It is not created.
+    pub fn trust_relay(&self, url: &str, key: PublicKey, seeds: bool) -> Result<Vec<u8>> {
+        let path = self.dir.join("charters").join(format!("{}.charter.json", self.name));
+        let held = Charter::verify(&std::fs::read(&path)?)?;
+        let mut body = held.body().clone();
+        body.relays = vec![CharterRelay { url: url.to_owned(), key }];
+        let envelope = body.sign(&[self.founder()?.key()]).to_bytes();
+        let site = Charter::verify(&envelope)?.site_id();
+        std::fs::write(&path, &envelope)?;
+        let config = std::fs::read_to_string(&self.qb.config)?;
+        std::fs::write(&self.qb.config, config.replace(&held.site_id().to_string(), &site.to_string()))?;
+        let mut enrolment: Value = serde_json::from_slice(&std::fs::read(&self.enrolment)?)?;
+        enrolment["charter"] = serde_json::from_slice(&envelope)?;
+        enrolment["relays"] = json!(body.relays);
+        if !seeds {
+            enrolment["seeds"] = json!([]);
+        }
+        // The charter's bytes, as they were signed: text of an object stays that text.
+        let text = serde_json::to_string(&enrolment)?;
+        std::fs::write(&self.enrolment, text)?;
+        Ok(envelope)
+    }
+
+    /// The founder, with the key that `qb site create` made.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn founder(&self) -> Result<Signatory> {
+        Signatory::of_file(ADMIN, &self.qb.keys().join(format!("{}.key", self.name)))
     }
 
     /// Fails if something else has a port that the agents need.

@@ -28,6 +28,7 @@ use crate::events;
 use crate::node::Node;
 use crate::report;
 use crate::rpc::{Waiting, kind};
+use crate::uplink::Receipts;
 
 /// Members that are asked who knocks at them.
 const ASKED_FOR_KNOCKS: usize = 12;
@@ -40,6 +41,8 @@ const MAX_LIST: usize = 100;
 pub struct AgentSite {
     /// The node.
     pub node: Arc<Node>,
+    /// Where intents that come in here are noted for a receipt: at the door of a link.
+    pub over: Option<Arc<Receipts>>,
 }
 
 impl AgentSite {
@@ -141,6 +144,7 @@ impl Site for AgentSite {
         let elsewhere = self.node.founded_elsewhere().is_some();
         let mut view = self.seen(true, |seen| seen.site(door)).await;
         view.founded |= elsewhere;
+        view.waiting_on.extend(self.node.uplinks.waiting_on());
         Ok(view)
     }
 
@@ -191,6 +195,9 @@ impl Site for AgentSite {
     }
 
     async fn submit(&self, envelope: Bytes, wait: Duration) -> Answer<IntentView> {
+        if let Some(receipts) = &self.over {
+            receipts.expect(&envelope);
+        }
         // On a task of its own: a client that goes away takes nothing back that was taken.
         let node = self.node.clone();
         let task = tokio::spawn(async move { intents::submit(&node, envelope.to_vec(), wait).await });
@@ -280,8 +287,9 @@ impl Site for AgentSite {
 
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         let site = self.site().await?;
-        let firing =
-            |code: &str| matches!(code, "node.silent" | "step.failed" | "unit.unwell" | "site.leader");
+        let firing = |code: &str| {
+            matches!(code, "node.silent" | "step.failed" | "unit.unwell" | "site.leader" | "relay.link")
+        };
         Ok(site
             .waiting_on
             .into_iter()

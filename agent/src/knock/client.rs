@@ -155,7 +155,8 @@ async fn receive<T: serde::de::DeserializeOwned>(stream: &mut KnockStream) -> Re
     rpc::decode(&bytes).map_err(|e| KnockFailed::Talk(e.to_string()))
 }
 
-fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> SignedBytes {
+/// A knock of this node for one listener and its challenge.
+pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> SignedBytes {
     let facts = node.facts();
     let knock = Knock {
         v: 1,
@@ -197,7 +198,8 @@ fn machine_digest() -> Digest {
     qb_model::dsse::digest_of(Purpose::Knock.media_type(), &id)
 }
 
-fn come_in(node: &Arc<Node>, admit: Admit) -> Result<(), crate::files::FileError> {
+/// Takes in an admission that was verified.
+pub fn come_in(node: &Node, admit: Admit) -> Result<(), crate::files::FileError> {
     node.keep(|held| {
         held.addresses.clone_from(&admit.members);
         held.voters.clone_from(&admit.voters);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Stage;
 use crate::facts::Facts;
-use crate::ids::{Generation, Millis, Name, NodeId};
+use crate::ids::{Generation, Millis, Name, NodeId, PublicKey};
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +99,8 @@ pub struct NodeReport {
     pub units: Vec<Unit>,
     /// Last log index that it has applied.
     pub applied: u64,
+    /// Relays that it holds a link to.
+    pub uplinks: Vec<PublicKey>,
 }
 
 /// A report and when it was heard, by the listener's clock.
@@ -188,6 +190,7 @@ mod tests {
             work: None,
             units: Vec::new(),
             applied: 0,
+            uplinks: Vec::new(),
         }
     }
 

@@ -303,7 +303,7 @@ fn intercepted(certificate: &CertificateDer<'_>) -> String {
     let issuer: String = issuer.unwrap_or_default().chars().take(200).flat_map(char::escape_debug).collect();
     format!(
         "relay/tls-intercepted, issuer \"{issuer}\": the certificate is not the relay's; if your network ends TLS itself, \
-         set relay.outer_tls = \"any\": the link inside stays the relay's own"
+         start qb-agent with --relay-outer-tls any: the link inside stays the relay's own"
     )
 }
 

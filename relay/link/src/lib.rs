@@ -45,5 +45,5 @@ pub mod ws;
 pub use dial::{DialConfig, OuterTls, Proxy};
 pub use handshake::{AgentEnd, AgentPeer, LinkError, RelayEnd, RelayPeer, Verdict};
 pub use mux::{Mux, MuxEnd, Stream};
-pub use push::{Push, RosterEntry, Told};
+pub use push::{Admission, Hints, Push, RosterEntry, Told};
 pub use uplink::{LinkState, Source, Uplink, UplinkConfig, UplinkHandle};

@@ -34,6 +34,14 @@ pub const STREAM_QUEUE: usize = 32;
 pub const PUSH_BYTES: usize = 160 * 1024;
 /// Bytes of trust entries or roster entries in one message: one entry always fits besides.
 pub const PUSH_BATCH_BYTES: usize = 48 * 1024;
+/// Bytes of a whole trust log on its way to a node that is let in: its own cap, 4 MiB, and frames.
+pub const ADMIT_BYTES: usize = 6 * 1024 * 1024;
+/// Members whose addresses are told, and voters: a node needs one that answers.
+pub const HINTS: usize = 64;
+/// Addresses of one member.
+pub const HINT_ADDRESSES: usize = 4;
+/// Bytes of one address: IPv6 in brackets with a zone and a port.
+pub const HINT_BYTES: usize = 64;
 /// Messages that wait to be pushed: a burst of events; the oldest stand, new ones are refused.
 pub const PUSH_QUEUE: usize = 256;
 /// How often both ends say that they live: below the idle limits of common proxies.

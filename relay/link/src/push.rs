@@ -8,12 +8,12 @@ use std::io;
 
 use qb_model::statement::SignedBytes;
 use qb_model::trust::TrustEntry;
-use qb_model::{Digest, Millis};
+use qb_model::{Digest, Millis, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::limits::{PUSH_BATCH_BYTES, PUSH_BYTES};
+use crate::limits::{HINT_ADDRESSES, HINT_BYTES, HINTS, PUSH_BATCH_BYTES, PUSH_BYTES};
 
 /// An accepted intent that made or ended memberships: `site.found`, `node.authorize`, `node.revoke`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,39 @@ pub struct RosterEntry {
     pub log_time: Millis,
     /// The intent's envelope.
     pub envelope: Vec<u8>,
+}
+
+/// Where members can be dialled and who votes. Hints: a handshake proves who answers there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hints {
+    /// Members with addresses, at most [`HINTS`] with at most [`HINT_ADDRESSES`] each.
+    pub members: Vec<(NodeId, Vec<String>)>,
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+}
+
+impl Hints {
+    /// Cuts what is over the bounds off.
+    pub fn bounded(mut self) -> Self {
+        self.members.truncate(HINTS);
+        for (_, addresses) in &mut self.members {
+            addresses.retain(|address| address.len() <= HINT_BYTES);
+            addresses.truncate(HINT_ADDRESSES);
+        }
+        self.voters.truncate(HINTS);
+        self
+    }
+}
+
+/// What a node that waits needs to come in, besides the trust log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// The record of the audit chain that let it in.
+    pub index: u64,
+    /// The envelope of the intent that names it.
+    pub envelope: Vec<u8>,
+    /// Whom to dial.
+    pub hints: Hints,
 }
 
 /// What the agent says.
@@ -64,8 +97,11 @@ pub enum Push {
     /// What is shown of the site changed.
     Changed,
     /// A node that waits to be let in knocks through the relay: a `knock.v1` whose listener is the
-    /// relay's key and whose nonce is the handshake's hash.
+    /// relay's key and whose nonce is the handshake's hash. Its first message, so that it takes no
+    /// gateway's place.
     Knock(SignedBytes),
+    /// Where members are, for nodes that are let in through the relay.
+    Members(Hints),
 }
 
 /// What the relay says.
@@ -87,6 +123,11 @@ pub enum Told {
         /// The sentence.
         text: String,
     },
+    /// To a node that waits and was let in: entries of the trust log, oldest first, before the
+    /// [`Told::Admit`] that ends them.
+    Trust(Vec<TrustEntry>),
+    /// To a node that waits: an administrator let it in. It verifies that by itself.
+    Admit(Box<Admission>),
 }
 
 /// Writes one message, without flushing it.
@@ -133,6 +174,12 @@ where
 pub fn trust_batches(entries: Vec<TrustEntry>) -> Vec<Push> {
     let parts = batches(entries, |entry| entry.envelope.len());
     parts.into_iter().map(|(entries, more)| Push::Trust { entries, more }).collect()
+}
+
+/// Cuts a trust log into messages to a node that is let in. Nothing for nothing.
+pub fn told_batches(entries: Vec<TrustEntry>) -> Vec<Told> {
+    let parts = batches(entries, |entry| entry.envelope.len());
+    parts.into_iter().map(|(entries, _)| Told::Trust(entries)).collect()
 }
 
 /// Cuts a roster into messages. Nothing for nothing.

@@ -17,10 +17,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::backoff;
 use crate::dial::{self, DialConfig, DialError};
 use crate::handshake::{self, AgentEnd, LinkError, RelayPeer};
-use crate::limits::{BEAT, PUSH_QUEUE, SILENCE, STEADY, VERSION};
+use crate::limits::{ADMIT_BYTES, BEAT, PUSH_QUEUE, SILENCE, STEADY, VERSION};
 use crate::mux::{self, MuxEnd, Stream};
 use crate::noise::StaticKey;
-use crate::push::{self, Push, RosterEntry, Told};
+use crate::push::{self, Admission, Hints, Push, RosterEntry, Told};
 
 /// What the uplink sends of the site by itself. Every method reads a copy that is at hand.
 pub trait Source: Send + Sync + 'static {
@@ -36,6 +36,12 @@ pub trait Source: Send + Sync + 'static {
     /// While this node waits to be let in: its signed `knock.v1` with the relay's key as listener and
     /// this nonce. None for a member.
     fn knock(&self, relay: PublicKey, nonce: Nonce) -> Option<SignedBytes>;
+    /// Where members can be dialled, for nodes that are let in through the relay. None while this
+    /// node waits itself.
+    fn hints(&self) -> Option<Hints>;
+    /// The relay says that this node was let in, and brings what proves it: nothing is to be
+    /// believed of it unverified. Must not wait.
+    fn admitted(&self, admission: Admission, trust: Vec<TrustEntry>);
 }
 
 /// How an agent reaches one relay.
@@ -59,7 +65,7 @@ pub struct UplinkConfig {
 pub enum LinkState {
     /// Being tried for the first time.
     Dialling,
-    /// Up.
+    /// Up: the relay has taken it, as a gateway's, a standby's, or that of a node that waits.
     Up {
         /// The relay's key.
         relay: PublicKey,
@@ -193,8 +199,6 @@ impl Uplink {
             versions: &[VERSION],
         };
         let (stream, peer) = handshake::connect(io, &end).await?;
-        tracing::info!(relay = %self.config.dial.url, "link is up");
-        self.state.send_replace(LinkState::Up { relay: peer.relay });
         let (mux, mut incoming, driver) = mux::streams(stream, MuxEnd::Agent);
         let serve = async {
             while let Some(stream) = incoming.recv().await {
@@ -204,8 +208,13 @@ impl Uplink {
         };
         let push = async {
             let stream = mux.open().await?;
-            let pushing =
-                Pushing { source: &*self.config.source, said: &mut self.said, changed: &self.changed };
+            let pushing = Pushing {
+                source: &*self.config.source,
+                url: &self.config.dial.url,
+                said: &mut self.said,
+                changed: &self.changed,
+                state: &self.state,
+            };
             pushing.run(stream, &peer).await
         };
         // Whichever ends first ends the link; dropping the others loses nothing but the link.
@@ -220,28 +229,46 @@ impl Uplink {
 /// The push stream of one link.
 struct Pushing<'a> {
     source: &'a dyn Source,
+    url: &'a str,
     said: &'a mut mpsc::Receiver<Push>,
     changed: &'a Notify,
+    state: &'a watch::Sender<LinkState>,
 }
 
 /// How far the relay has the site.
 struct Held {
     trust: Digest,
     roster: u64,
+    /// What it was told of members' addresses over this link.
+    hints: Option<Hints>,
 }
 
 impl Pushing<'_> {
     async fn run(self, stream: Stream, peer: &RelayPeer) -> Result<std::convert::Infallible, Ended> {
         let (mut from, mut to) = tokio::io::split(stream);
         let (tell, told) = watch::channel(None);
+        let (source, url, state, relay) = (self.source, self.url, self.state, peer.relay);
         let listen = async {
+            let mut log = Vec::new();
             loop {
                 let message =
                     timeout(SILENCE, push::read::<_, Told>(&mut from)).await.map_err(|_| Ended::Silent)?;
                 match message?.ok_or_else(|| Ended::Mux("the relay closed the push stream".into()))? {
                     Told::Beat => {}
-                    Told::Held { trust, roster } => drop(tell.send_replace(Some((trust, roster)))),
+                    Told::Held { trust, roster } => {
+                        if tell.send_replace(Some((trust, roster))).is_none() {
+                            tracing::info!(relay = %url, "link is up");
+                            state.send_replace(LinkState::Up { relay });
+                        }
+                    }
                     Told::Bye { code, text } => return Err(Ended::Bye(format!("{text} ({code})"))),
+                    Told::Trust(entries) => {
+                        log.extend(entries);
+                        if log.iter().map(|e: &TrustEntry| e.envelope.len()).sum::<usize>() > ADMIT_BYTES {
+                            return Err(Ended::Mux("the relay sends a trust log that is over 6 MiB".into()));
+                        }
+                    }
+                    Told::Admit(admission) => source.admitted(*admission, std::mem::take(&mut log)),
                 }
             }
         };
@@ -272,14 +299,16 @@ impl Pushing<'_> {
             tokio::select! {
                 _ = beat.tick() => push::write(to, &Push::Beat { log_time: self.source.log_time() }).await?,
                 Ok(()) = told.changed() => {
-                    held = (*told.borrow_and_update()).map(|(trust, roster)| Held { trust, roster });
+                    let hints = held.take().and_then(|held| held.hints);
+                    held = (*told.borrow_and_update()).map(|(trust, roster)| Held { trust, roster, hints });
                     self.catch_up(to, &mut held).await?;
                 }
-                () = self.changed.notified() => {
+                // Before the relay has taken the link nothing that rests on it is said.
+                () = self.changed.notified(), if held.is_some() => {
                     self.catch_up(to, &mut held).await?;
                     push::write(to, &Push::Changed).await?;
                 }
-                said = self.said.recv() => match said {
+                said = self.said.recv(), if held.is_some() => match said {
                     Some(message) => {
                         // What a receipt rests on goes first.
                         self.catch_up(to, &mut held).await?;
@@ -292,7 +321,7 @@ impl Pushing<'_> {
         }
     }
 
-    /// Sends the entries that the relay lacks.
+    /// Sends the entries and the addresses that the relay lacks.
     async fn catch_up<W: AsyncWrite + Unpin>(
         &self,
         to: &mut W,
@@ -309,6 +338,11 @@ impl Pushing<'_> {
         }
         for message in push::trust_batches(trust).into_iter().chain(push::roster_batches(roster)) {
             push::write(to, &message).await?;
+        }
+        let hints = self.source.hints().map(Hints::bounded);
+        if let Some(new) = hints.filter(|new| held.hints.as_ref() != Some(new)) {
+            held.hints = Some(new.clone());
+            push::write(to, &Push::Members(new)).await?;
         }
         Ok(())
     }

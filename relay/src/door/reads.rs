@@ -80,11 +80,16 @@ fn checked(site: &LiveSite, mut view: SiteView, stale: Option<u64>) -> SiteView 
     view
 }
 
+/// Where a site stands that nobody founded yet.
+pub(super) fn beginning(site: &LiveSite) -> Head {
+    let belief = site.belief();
+    Head { index: 0, hash: site.id().0, trust: belief.trust.head(), log_time: belief.log_time() }
+}
+
 /// A site that was never read.
 fn blank(site: &LiveSite) -> SiteView {
     let belief = site.belief();
     let id = site.id();
-    let trust = belief.trust.head();
     // `relay` is a host name; the node's key is the site's own, which is nobody's.
     let host = "relay".parse().expect("relay is a host name");
     SiteView {
@@ -95,7 +100,7 @@ fn blank(site: &LiveSite) -> SiteView {
         founded: belief.roster.last() > 0,
         trust: String::new(),
         door: DoorView { node: NodeId(id.0.0), host, agent: "none".to_owned() },
-        head: Head { index: 0, hash: id.0, trust, log_time: belief.log_time() },
+        head: beginning(site),
         voters: Vec::new(),
         leader: None,
         term: 0,

@@ -3,6 +3,7 @@
 mod accept;
 mod registry;
 mod session;
+mod speak;
 
 pub(crate) use accept::routes;
 pub(crate) use registry::{Link, Links};

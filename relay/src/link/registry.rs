@@ -1,5 +1,6 @@
 //! The links of one site: its gateway, its standby, and those that have proven nothing yet.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,6 +46,8 @@ pub(crate) enum Place {
 struct Table {
     proven: Vec<Arc<Link>>,
     unproven: usize,
+    /// Links of nodes that wait to be let in.
+    waiting: BTreeMap<NodeId, Arc<Link>>,
     /// When the last proven link ended, or the site's views were last read before the start.
     last_seen: u64,
 }
@@ -87,11 +90,22 @@ impl Links {
         Place::Taken
     }
 
+    /// Notes the link of a node that waits. Knocks are bounded, and so are these.
+    pub(crate) fn wait(&self, link: &Arc<Link>) {
+        self.lock().waiting.insert(link.peer.node, Arc::clone(link));
+    }
+
+    /// The link of a node that waits.
+    pub(crate) fn waiting(&self, node: &NodeId) -> Option<Arc<Link>> {
+        self.lock().waiting.get(node).filter(|link| !link.mux.is_gone()).cloned()
+    }
+
     /// Takes a link out.
     pub(crate) fn remove(&self, link: &Link) {
         let mut table = self.lock();
         let before = table.proven.len();
         table.proven.retain(|other| other.serial != link.serial);
+        table.waiting.retain(|_, other| other.serial != link.serial);
         if before > 0 && table.proven.is_empty() {
             table.last_seen = now();
         }

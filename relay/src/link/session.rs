@@ -1,11 +1,13 @@
 //! One link, from the handshake to its end.
 //!
 //! ```text
-//!  handshake > site registered? > node on the roster? -- yes: gateway or standby (clone rule)
-//!                                        '-- no: has 10 s to bring a roster with itself on it, or to knock
+//!  handshake > site registered? > first message -- a knock: waits, and hears when it was let in
+//!                                   '-- another: on the roster? -- yes: gateway or standby (clone rule)
+//!                                                   '-- no: has 10 s to bring a roster with itself on it
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::Method;
 use qb_link::handshake::{accept, answer};
@@ -17,11 +19,12 @@ use qb_model::trust::TrustEntry;
 use qb_model::{Digest, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::registry::{Link, Place};
+use super::speak::Speaker;
 use crate::ask;
-use crate::limits::{BATCH_BYTES, BEAT, LAST_WORD, PROBE, PROVE};
+use crate::limits::{BATCH_BYTES, LAST_WORD, PROBE, PROVE};
 use crate::outbox;
 use crate::relay::Relay;
 use crate::site::{LearnError, LiveSite, Mark, now};
@@ -119,7 +122,12 @@ struct Session<'a> {
 }
 
 /// What the writer is to say.
-type Says = watch::Sender<Option<(Digest, u64)>>;
+struct Says {
+    /// How far the relay has the site.
+    held: watch::Sender<Option<(Digest, u64)>>,
+    /// Whether the node knocked.
+    knocked: watch::Sender<bool>,
+}
 
 impl Session<'_> {
     /// The push stream: one that speaks, one that listens, until either ends.
@@ -131,11 +139,19 @@ impl Session<'_> {
         // One is all: whoever opens more finds nobody there.
         drop(incoming);
         let (mut from, mut to) = tokio::io::split(stream);
-        let (says, mut said) = watch::channel(None);
+        let ((held, holds), (knocked, knocks)) = (watch::channel(None), watch::channel(false));
+        let says = Says { held, knocked };
+        let speaker = Speaker {
+            relay: self.relay,
+            site: self.site,
+            node: self.link.peer.node,
+            held: holds,
+            knocked: knocks,
+        };
         let close = self.link.close.clone();
         let why = tokio::select! {
             why = self.listen(&mut from, &says) => why,
-            why = speak(&mut to, &mut said) => why.err().map_or_else(|| bye("closed", ""), Bye::from),
+            why = speaker.run(&mut to) => why.err().map_or_else(|| bye("closed", ""), Bye::from),
             () = close.cancelled() => bye("ended", "the relay ended the link: revoked, replaced, or shutting down"),
         };
         let last = Told::Bye { code: why.code.to_owned(), text: why.text.clone() };
@@ -149,49 +165,61 @@ impl Session<'_> {
     }
 
     async fn listen(&mut self, from: &mut (impl AsyncRead + Unpin), says: &Says) -> Bye {
+        let first = match hear(from, PROVE).await {
+            Ok(first) => first,
+            Err(why) => return why,
+        };
         let site = Arc::clone(self.site);
-        // Held as long as nothing is proven.
+        // Held as long as nothing is proven. A node that knocks takes no gateway's place, even where
+        // the roster has it already: it does not know yet.
         let mut _room = None;
-        if site.belief().roster.host(&self.link.peer.node).is_some() {
-            if let Err(why) = self.prove().await {
+        if matches!(first, Push::Knock(_)) {
+            if let Err(why) = self.take(first, says).await {
                 return why;
             }
+            self.tell_held(says);
         } else {
-            _room = site.links.unproven();
-            if _room.is_none() {
-                return bye("full", "too many links of this site have proven nothing: try again");
+            if site.belief().roster.host(&self.link.peer.node).is_some() {
+                if let Err(why) = self.prove().await {
+                    return why;
+                }
+            } else {
+                _room = site.links.unproven();
+                if _room.is_none() {
+                    return bye("full", "too many links of this site have proven nothing: try again");
+                }
+            }
+            self.tell_held(says);
+            if let Err(why) = self.take(first, says).await {
+                return why;
             }
         }
-        self.tell_held(says);
         let until = Instant::now() + PROVE;
-        let mut knocked = false;
         loop {
+            let known = self.proven || *says.knocked.borrow();
+            if known {
+                _room = None;
+            }
             // Dropping a half-read message is fine: the link ends then.
             let message = tokio::select! {
-                message = timeout(SILENCE, push::read::<_, Push>(from)) => message,
-                () = sleep_until(until), if !self.proven && !knocked => {
+                message = hear(from, SILENCE) => message,
+                () = sleep_until(until), if !known => {
                     return bye("unproven", "this node is not on the roster that the relay has verified");
                 }
             };
-            let message = match message {
-                Err(_) => return bye("silent", "nothing was heard for 45 s"),
-                Ok(Err(error)) => return error.into(),
-                Ok(Ok(None)) => return bye("closed", "the agent closed the push stream"),
-                Ok(Ok(Some(message))) => message,
+            let taken = match message {
+                Ok(message) => self.take(message, says).await,
+                Err(why) => return why,
             };
-            knocked |= matches!(message, Push::Knock(_));
-            if let Err(why) = self.take(message, says).await {
+            if let Err(why) = taken {
                 return why;
-            }
-            if self.proven || knocked {
-                _room = None;
             }
         }
     }
 
     fn tell_held(&self, says: &Says) {
         let belief = self.site.belief();
-        says.send_replace(Some((belief.trust.head(), belief.roster.last())));
+        says.held.send_replace(Some((belief.trust.head(), belief.roster.last())));
     }
 
     async fn take(&mut self, message: Push, says: &Says) -> Result<(), Bye> {
@@ -209,12 +237,19 @@ impl Session<'_> {
                 check_batch(bytes)?;
                 if more { Ok(()) } else { self.learn_roster(says).await }
             }
-            Push::Knock(knock) => self.knock(&knock),
+            Push::Knock(knock) => self.knock(&knock, says),
             _ if !self.proven => Err(bye("unproven", "only a node of the roster may say this")),
             Push::Receipt(receipt) => self.receipt(receipt).await,
             Push::Event { at, kind, subject, text } => {
-                self.site.feed.say(at, kind, subject, text);
+                // The standby tells the same events.
+                if self.site.links.gateway().is_some_and(|gateway| gateway.serial == self.link.serial) {
+                    self.site.feed.say(at, kind, subject, text);
+                }
                 self.site.fold.ask_again();
+                Ok(())
+            }
+            Push::Members(hints) => {
+                self.site.put_hints(hints.bounded());
                 Ok(())
             }
             Push::Changed => {
@@ -285,7 +320,7 @@ impl Session<'_> {
     }
 
     /// A node that waits to be let in: its knock must be for this relay and this very connection.
-    fn knock(&self, bytes: &SignedBytes) -> Result<(), Bye> {
+    fn knock(&self, bytes: &SignedBytes, says: &Says) -> Result<(), Bye> {
         let AgentPeer { site, node, channel, .. } = &self.link.peer;
         let knock = bytes.open::<Knock>().map_err(|e| bye("knock", e.to_string()))?;
         let value = knock.value();
@@ -293,10 +328,17 @@ impl Session<'_> {
         if (value.site, value.node, value.listener, value.nonce) != (*site, *node, listener, *channel) {
             return Err(bye("knock", "the knock was made for another connection"));
         }
-        if self.proven || self.site.knocks.put(&knock, now()) {
+        if self.proven {
             return Ok(());
         }
-        Err(bye("full", "too many nodes knock through this relay"))
+        let waits = self.site.belief().roster.host(node).is_none();
+        if waits && !self.site.knocks.put(&knock, now()) {
+            return Err(bye("full", "too many nodes knock through this relay"));
+        }
+        self.site.links.wait(self.link);
+        says.knocked.send_replace(true);
+        self.site.moved();
+        Ok(())
     }
 
     async fn receipt(&self, bytes: SignedBytes) -> Result<(), Bye> {
@@ -321,25 +363,12 @@ async fn lives(link: &Link) -> bool {
     ask::ask(link, question, PROBE).await.is_ok()
 }
 
-/// Says that the relay lives, and how far it has the site.
-async fn speak(
-    to: &mut (impl AsyncWrite + Unpin),
-    said: &mut watch::Receiver<Option<(Digest, u64)>>,
-) -> std::io::Result<()> {
-    let mut beat = interval(BEAT);
-    loop {
-        tokio::select! {
-            _ = beat.tick() => push::write(to, &Told::Beat).await?,
-            changed = said.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                let held = *said.borrow_and_update();
-                if let Some((trust, roster)) = held {
-                    push::write(to, &Told::Held { trust, roster }).await?;
-                }
-            }
-        }
-        to.flush().await?;
+/// The next message.
+async fn hear(from: &mut (impl AsyncRead + Unpin), limit: Duration) -> Result<Push, Bye> {
+    match timeout(limit, push::read::<_, Push>(from)).await {
+        Err(_) => Err(bye("silent", format!("nothing was heard for {} s", limit.as_secs()))),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(None)) => Err(bye("closed", "the agent closed the push stream")),
+        Ok(Ok(Some(message))) => Ok(message),
     }
 }

@@ -48,6 +48,11 @@ impl Knocks {
         self.lock().retain(|node, _| keep(node));
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// The nodes as the API shows them.
     pub(crate) fn views(&self) -> Vec<NodeView> {
         self.lock().iter().map(|(node, waiting)| waiting.view(*node)).collect()

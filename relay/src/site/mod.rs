@@ -7,7 +7,7 @@ mod marks;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use qb_link::RosterEntry;
+use qb_link::{Hints, RosterEntry};
 use qb_model::action::Role;
 use qb_model::trust::{Signatory, TrustEntry};
 use qb_model::{Name, PublicKey, SiteId};
@@ -52,6 +52,8 @@ pub(crate) struct LiveSite {
     pub(crate) feed: Feed,
     pub(crate) knocks: Knocks,
     pub(crate) marks: Marks,
+    /// Where a gateway said that members are.
+    hints: RwLock<Hints>,
     /// Counts whatever a waiting reader or the outbox may want to look at again.
     moved: watch::Sender<u64>,
     relay: PublicKey,
@@ -69,6 +71,7 @@ impl LiveSite {
             feed: Feed::new(now()),
             knocks: Knocks::default(),
             marks: Marks::default(),
+            hints: RwLock::default(),
             moved: watch::Sender::new(0),
             relay,
         })
@@ -101,6 +104,21 @@ impl LiveSite {
     /// Whether this admin's key still has this role there.
     pub(crate) fn has_role(&self, key: &PublicKey, need: Role) -> bool {
         self.signatory(key).is_some_and(|who| who.role >= need)
+    }
+
+    /// Where members can be dialled, as a gateway said last: nobody believes it without a handshake.
+    pub(crate) fn hints(&self) -> Hints {
+        self.hints.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes where a gateway says that members are.
+    pub(crate) fn put_hints(&self, hints: Hints) {
+        *self.hints.write().unwrap_or_else(PoisonError::into_inner) = hints;
+    }
+
+    /// Whether no node was ever let in.
+    pub(crate) fn is_unfounded(&self) -> bool {
+        self.belief().roster.last() == 0
     }
 
     /// Says that something moved.

@@ -138,6 +138,15 @@ impl Store {
         .await
     }
 
+    /// The envelope of an entry of the roster.
+    pub(crate) async fn roster_entry(&self, site: SiteId, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(move |db| {
+            let sql = "SELECT envelope FROM roster WHERE site = ?1 AND number = ?2";
+            Ok(db.query_row(sql, params![site.0.0, number(index)], |row| row.get(0)).optional()?)
+        })
+        .await
+    }
+
     /// Keeps the last views of a site.
     pub(crate) async fn put_views(
         &self,

@@ -1,13 +1,15 @@
 //! Just enough of an agent: the uplink, a door over the site's state, receipts.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use qb_link::{DialConfig, LinkState, OuterTls, Source, Uplink, UplinkConfig, UplinkHandle};
+use qb_link::{
+    Admission, DialConfig, Hints, LinkState, OuterTls, Source, Uplink, UplinkConfig, UplinkHandle,
+};
 use qb_model::dsse::Signer as _;
 use qb_model::outcome::Outcome;
 use qb_model::statement::{Knock, Receipt, SealKeyRecord, SignedBytes, Statement as _};
@@ -36,6 +38,8 @@ pub(crate) struct Door {
     pub(crate) honest: AtomicBool,
     /// Intents that came over the link.
     pub(crate) took: AtomicUsize,
+    /// What the relay brought when it said that the node was let in.
+    pub(crate) let_in: Mutex<Option<(Admission, Vec<TrustEntry>)>>,
     link: OnceLock<UplinkHandle>,
 }
 
@@ -68,6 +72,7 @@ impl FakeAgent {
             number,
             honest: AtomicBool::new(honest),
             took: AtomicUsize::new(0),
+            let_in: Mutex::default(),
             link: OnceLock::new(),
         });
         let config = UplinkConfig {
@@ -173,6 +178,16 @@ impl Source for Door {
             addresses: vec![],
         };
         Some(knock.sign(&own))
+    }
+
+    fn hints(&self) -> Option<Hints> {
+        let members = vec![(self.site.node(self.number), vec![format!("127.0.0.{}:7443", self.number)])];
+        let member = self.site.lock().node(&self.site.node(self.number)).is_some();
+        member.then_some(Hints { members, voters: vec![self.site.node(101)] })
+    }
+
+    fn admitted(&self, admission: Admission, trust: Vec<TrustEntry>) {
+        *self.let_in.lock().unwrap() = Some((admission, trust));
     }
 }
 

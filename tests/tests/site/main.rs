@@ -4,6 +4,7 @@
 mod t10_founding;
 mod t20_faults;
 mod t30_bad_input;
+mod t40_relay;
 
 use std::time::Duration;
 

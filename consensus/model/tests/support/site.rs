@@ -359,6 +359,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         work: None,
         units: vec![],
         applied: 0,
+        uplinks: Vec::new(),
     }
 }
 

@@ -1,0 +1,172 @@
+//! A relay: its process, and somebody with a key at its door. Plain HTTP, which a charter allows at
+//! `localhost` alone: each relay has a port of its own there.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use qb_model::action::Action;
+use qb_model::{Name, PublicKey, SiteId};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::binaries::Binaries;
+use crate::http::{self, Answer};
+use crate::process::Process;
+use crate::signing::Signatory;
+use crate::views::Head;
+use crate::wait::eventually;
+
+/// How long it may take from its start until it answers.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for an answer: longer than any `?wait=` that is asked for.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A relay, running or not.
+#[derive(Debug)]
+pub struct Relay {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its key, which sites trust.
+    pub key: PublicKey,
+    /// Where its output goes.
+    pub log: PathBuf,
+    program: PathBuf,
+    state: PathBuf,
+    process: Option<Process>,
+}
+
+impl Relay {
+    /// Starts one below a directory and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn open(dir: &Path, port: u16, binaries: &Binaries) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let mut relay = Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            key: PublicKey([0; 32]),
+            log: dir.join("relay.log"),
+            program: binaries.relay.clone(),
+            state: dir.join("relay"),
+            process: None,
+        };
+        relay.start()?;
+        let challenge: Value = relay.door().get("/v1/login")?;
+        relay.key = challenge["server_key"].as_str().context("the relay tells no key")?.parse()?;
+        Ok(relay)
+    }
+
+    /// Its address as sites have it.
+    pub fn url(&self) -> String {
+        format!("http://localhost:{}", self.address.port())
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(&mut self) -> Result<()> {
+        let args = [
+            "--open-registration".to_owned(),
+            format!("--listen={}", self.address),
+            format!("--url={}", self.url()),
+            format!("--state={}", self.state.display()),
+        ];
+        self.process = Some(Process::spawn(&self.program, args, &self.log)?);
+        let door = self.door();
+        eventually(START_LIMIT, "the relay answers", || door.get::<Value>("/v1/login").map(drop))
+    }
+
+    /// Ends it as a loss of power would.
+    pub fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+    }
+
+    /// Its door, to a stranger.
+    pub fn door(&self) -> Door {
+        Door { address: self.address, token: None }
+    }
+
+    /// Registers a site to an org.
+    ///
+    /// # Errors
+    /// The relay refuses.
+    pub fn register(&self, charter: &[u8], owner: &Signatory, site: SiteId, head: &Head) -> Result<()> {
+        let org: Name = "acme".parse()?;
+        let intent = owner.intent(site, head, Action::RelayRegister { org, key: self.key })?;
+        let body = json!({
+            "v": 1,
+            "charter": std::str::from_utf8(charter)?,
+            "trust": [],
+            "intent": String::from_utf8(owner.sign(&intent)?)?,
+        });
+        let answer = self.door().post("/v1/register", &serde_json::to_vec(&body)?)?;
+        ensure!(answer.status == 201, "not registered: {} {}", answer.status, answer.text("detail"));
+        Ok(())
+    }
+
+    /// Its door, to an admin who signs a login.
+    ///
+    /// # Errors
+    /// The relay refuses.
+    pub fn log_in(&self, admin: &Signatory) -> Result<Door> {
+        let mut door = self.door();
+        let challenge: Value = door.get("/v1/login")?;
+        let nonce = challenge["nonce"].as_str().context("no challenge")?.parse()?;
+        let answer = door.post("/v1/login", &admin.login(&self.url(), self.key, nonce)?)?;
+        ensure!(answer.status == 200, "no login: {} {}", answer.status, answer.text("detail"));
+        door.token = Some(answer.text("token"));
+        Ok(door)
+    }
+}
+
+/// A relay's door, for one session.
+#[derive(Debug, Clone)]
+pub struct Door {
+    address: SocketAddr,
+    token: Option<String>,
+}
+
+impl Door {
+    /// Asks for a document.
+    ///
+    /// # Errors
+    /// Nobody listens, or it answers with a problem.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let answer = self.exchange("GET", path, &[])?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text("detail"));
+        serde_json::from_slice(&answer.body).with_context(|| format!("{path} answers with something else"))
+    }
+
+    /// Sends a body as `application/json`.
+    ///
+    /// # Errors
+    /// Nobody listens, or it answers with no HTTP.
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<Answer> {
+        self.exchange("POST", path, body)
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)
+            .with_context(|| format!("nothing listens at {}", self.address))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let login = self.token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\n{login}Content-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            self.address.port(),
+            body.len()
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw)?;
+        http::parse(&raw)
+    }
+}
