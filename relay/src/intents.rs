@@ -127,7 +127,7 @@ fn on_its_way(site: &LiveSite, view: &mut IntentView, item: &Item, now: u64) {
     view.detail = Some(format!("the relay says: {text}{said}"));
     view.remedy = Some(match view.reason {
         Some(_) => "sign it again".to_owned(),
-        None => format!("to take it back, sign a cancellation: qb intent cancel {}", view.digest),
+        None => format!("to take it back: qb intent withdraw {}", view.digest),
     });
     if view.reason.is_none() {
         let code = if item.handed.is_some() { "relay.receipt" } else { "relay.link" };

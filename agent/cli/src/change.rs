@@ -103,6 +103,21 @@ impl Session<'_> {
         Ok(Author { admin, key })
     }
 
+    /// Who the key of this computer belongs to by the charter alone, before the site is founded.
+    ///
+    /// # Errors
+    /// To no founder.
+    pub fn founder(&mut self) -> Result<Author, CliError> {
+        let public = self.key()?.public;
+        let key = short_key(&public);
+        let mine = |a: &AdminView| a.keys.iter().any(|k| k.key == public);
+        let admin = self.founders()?.into_iter().find(mine).ok_or_else(|| {
+            CliError::refused(format!("Key {key} belongs to no founder of {}.", self.here.name))
+                .remedy("--key NAME with a founder's key")
+        })?;
+        Ok(Author { admin, key })
+    }
+
     fn founders(&self) -> Result<Vec<AdminView>, CliError> {
         let charter = self.ctx.charter(&self.here)?;
         let key = |k: &NewKey| AdminKeyView {

@@ -21,6 +21,8 @@ pub enum What {
     Admins,
     /// Keys of an admin.
     AdminKeys(String),
+    /// Relays that the site trusts.
+    Relays,
     /// Sites of this computer.
     Sites,
     /// Keys on this computer.
@@ -112,6 +114,7 @@ fn live(path: &[&str], id: &str, used: &[String]) -> Option<What> {
         (["cluster", _], "cluster") => What::Clusters,
         (["preflight", "explain"], _) => What::Codes,
         (["intent", _], "intent") => What::Intents,
+        (["relay", "register" | "remove"], "url" | "relay") => What::Relays,
         (["admin", "add"], _) => return None,
         (["admin", _], "admin") => What::Admins,
         (["admin", "revoke-key"], "public") => What::AdminKeys(first()),

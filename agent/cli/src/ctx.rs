@@ -13,7 +13,7 @@ use crate::client::api::Api;
 use crate::client::connect::{Connection, Target, race};
 use crate::client::memory::{Belief, Memory};
 use crate::config::{self, Config, Paths, SiteConfig};
-use crate::door::Door;
+use crate::door::{Door, RelayUrl};
 use crate::error::CliError;
 use crate::files;
 use crate::keyfile::{KeyFile, Kind};
@@ -168,11 +168,28 @@ impl Ctx {
     /// No door answers, or none lets this key in.
     pub async fn session(&self) -> Result<Session<'_>, CliError> {
         let here = self.here()?;
+        let doors = self.doors(&here);
+        self.session_at(here, doors).await
+    }
+
+    /// Connects to the chosen site past a relay where it may not be registered yet. A door that the
+    /// command line names is taken as it is.
+    ///
+    /// # Errors
+    /// As of [`Ctx::session`].
+    pub async fn session_past(&self, url: &RelayUrl) -> Result<Session<'_>, CliError> {
+        let here = self.here()?;
+        let named = self.globals.door.is_some();
+        let doors = self.doors(&here).into_iter().filter(|door| named || door.relay() != Some(url)).collect();
+        self.session_at(here, doors).await
+    }
+
+    async fn session_at(&self, here: Here, doors: Vec<Door>) -> Result<Session<'_>, CliError> {
         let path = self.paths.memory(&here.name);
         let mut memory = Memory::load(&path)?;
         memory.nodes.extend(&here.config.known_nodes);
         let target = |door: Door| Target { door, site: here.config.id, memory: memory.clone() };
-        let targets: Vec<Target> = self.doors(&here).into_iter().map(target).collect();
+        let targets: Vec<Target> = doors.into_iter().map(target).collect();
         let (at, connection) = race(&targets).await.map_err(|causes| unreachable(&here, &causes))?;
         let target = targets.into_iter().nth(at).ok_or_else(|| CliError::failed("No door was chosen."))?;
         if at > 0 {
@@ -204,12 +221,49 @@ impl Ctx {
                 memory.doors.insert(door, node);
                 memory.save(&self.paths.memory(&here.name))?;
             }
-            let opened = self.open_key(&self.key_name(&here)?, Kind::Admin, &here.name)?;
-            let login = client.login(&opened.secret, node, now()).await?;
-            self.out.trace(&format!("logged in as {}", login.admin));
-            key = Some(opened);
+            key = Some(self.log_in(&here, &mut client, node.public_key()).await?);
+        } else if let Some(url) = client.door().relay().cloned() {
+            let server = self.relay_key(&here, &client, &url, memory).await?;
+            key = Some(self.log_in(&here, &mut client, server).await?);
         }
         Ok(Session { ctx: self, here, api: Api::new(client, id), key })
+    }
+
+    async fn log_in(&self, here: &Here, client: &mut Client, server: PublicKey) -> Result<Key, CliError> {
+        let opened = self.open_key(&self.key_name(here)?, Kind::Admin, &here.name)?;
+        let login = client.login(&opened.secret, server, now()).await?;
+        self.out.trace(&format!("logged in as {}", login.admin));
+        Ok(opened)
+    }
+
+    /// The key that a relay must have: as remembered, else as the charter says, else as it says itself
+    /// for the first time, which is then remembered.
+    async fn relay_key(
+        &self,
+        here: &Here,
+        client: &Client,
+        url: &RelayUrl,
+        memory: &mut Memory,
+    ) -> Result<PublicKey, CliError> {
+        if let Some(key) = memory.relays.get(url) {
+            return Ok(*key);
+        }
+        let named = self.charter(here).ok().and_then(|charter| {
+            let relays = charter.body().relays.iter();
+            relays.filter(|r| r.url.parse().is_ok_and(|u: RelayUrl| u == *url)).map(|r| r.key).next()
+        });
+        if let Some(key) = named {
+            return Ok(key);
+        }
+        if self.completing {
+            return Err(CliError::unreachable(format!("{url} was never seen before.")));
+        }
+        let key = client.challenge().await?.server_key;
+        let print = qb_model::words::fingerprint(&key.0);
+        self.out.say(&format!("First time at {url}: relay {print} answers. Remembered."));
+        memory.relays.insert(url.clone(), key);
+        memory.save(&self.paths.memory(&here.name))?;
+        Ok(key)
     }
 
     /// The name of the key that signs for a site.
@@ -222,7 +276,14 @@ impl Ctx {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// A site of which no door answers: only what its charter says is known.
+    pub fn nowhere(ctx: &'a Ctx, here: Here, door: Door) -> Self {
+        let target = Target { door, site: here.config.id, memory: Memory::default() };
+        let api = Api::new(Client::closed(target, ctx.out.clone()), here.config.id);
+        Self { ctx, here, api, key: None }
+    }
+
     /// The key that signs, opened once.
     ///
     /// # Errors
@@ -250,6 +311,7 @@ impl Session<'_> {
 
 fn unreachable(here: &Here, causes: &[String]) -> CliError {
     let causes: Vec<String> = causes.iter().map(|c| clean(c)).collect();
+    let causes = if causes.is_empty() { vec!["it has no other door here".to_owned()] } else { causes };
     let text = format!("{} cannot be reached: {}.", here.name, causes.join("; "));
     CliError::unreachable(text).remedy("qb doctor, or another door: --door https://ADDRESS:8443")
 }

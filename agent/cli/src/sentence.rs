@@ -110,9 +110,13 @@ fn of_trust(action: &Action) -> String {
             format!("accept bundles of publisher {publisher} (key {})", fingerprint(&key.0))
         }
         Action::PublisherRemove { key } => format!("refuse bundles of publisher key {}", fingerprint(&key.0)),
-        Action::RelayAdd { url, .. } => format!("trust the relay {}", clean(url)),
+        Action::RelayAdd { url, key } => {
+            format!("trust the relay {} (key {})", clean(url), fingerprint(&key.0))
+        }
         Action::RelayRemove { key } => format!("stop trusting relay key {}", fingerprint(&key.0)),
-        Action::RelayRegister { org, .. } => format!("tie the site to org {org}"),
+        Action::RelayRegister { org, key } => {
+            format!("tie the site to org {org} of relay key {}", fingerprint(&key.0))
+        }
         Action::IntentCancel { intent } => {
             format!("withdraw intent {}", intent.to_string().chars().take(8).collect::<String>())
         }

@@ -86,6 +86,11 @@ pub const ADMIN: &str = "Examples:
   qb admin list
   qb admin add ana --name \"Ana Ruiz\" --role owner --public-key KEY
   qb admin revoke-key ana 9rtx-e5m1 --compromised";
+/// Of `qb relay`.
+pub const RELAY: &str = "Examples:
+  qb relay add https://relay.example --relay-key KEY --org acme
+  qb relay list
+  qb --door relay:https://relay.example node list";
 /// Of `qb key`.
 pub const KEY: &str = "Examples:
   qb key list

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod help;
 pub mod node;
+pub mod relay;
 pub mod rest;
 pub mod site;
 pub mod trust;
@@ -80,7 +81,7 @@ pub struct Globals {
     /// The site; default: the current one
     #[arg(long, hide_short_help = true, global = true, env = "QB_SITE", value_name = "NAME")]
     pub site: Option<Name>,
-    /// The door: unix:/path or https://ip:port; default: the site's doors in turn
+    /// The door: unix:/path, https://ip:port of an agent, or relay:https://host; default: the site's doors in turn
     #[arg(long, hide_short_help = true, global = true, env = "QB_DOOR", value_name = "DOOR")]
     pub door: Option<crate::door::Door>,
     /// The configuration file; default: ~/.config/qb/config.toml
@@ -161,6 +162,9 @@ pub enum Command {
     /// Who may sign
     #[command(subcommand, after_help = help::ADMIN)]
     Admin(trust::AdminCommand),
+    /// Relays that the site trusts
+    #[command(subcommand, after_help = help::RELAY)]
+    Relay(relay::RelayCommand),
     /// Keys on this computer
     #[command(subcommand, after_help = help::KEY)]
     Key(trust::KeyCommand),
@@ -198,6 +202,7 @@ impl Command {
             Self::Policy(c) => c.changes(),
             Self::Bundle(c) => c.changes(),
             Self::Intent(c) => c.changes(),
+            Self::Relay(c) => c.changes(),
             _ => false,
         }
     }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use qb_model::Name;
+use qb_model::{Name, PublicKey};
 
-use crate::door::Door;
+use crate::door::{Door, RelayUrl};
 
 /// Verbs on sites.
 #[derive(Debug, Subcommand)]
@@ -42,6 +42,12 @@ pub struct CreateArgs {
     /// A door that this computer tries first; again for more
     #[arg(long = "add-door", value_name = "DOOR")]
     pub doors: Vec<Door>,
+    /// A relay that the charter trusts from the beginning
+    #[arg(long, value_name = "URL", requires = "relay_key")]
+    pub relay: Option<RelayUrl>,
+    /// The key of that relay, from whoever runs it
+    #[arg(long, value_name = "KEY", requires = "relay")]
+    pub relay_key: Option<PublicKey>,
     /// The enrolment file; default: NAME.enroll.json
     #[arg(long, value_name = "FILE")]
     pub enroll: Option<PathBuf>,

@@ -92,6 +92,19 @@ const EXAMPLES: &[(&str, &str)] = &[
         "qb admin revoke-key",
         "  qb admin revoke-key ana 9rtx-e5m1\n  qb admin revoke-key ana 9rtx-e5m1 --compromised\n  qb admin revoke-key ana KEY",
     ),
+    (
+        "qb relay add",
+        "  qb relay add https://relay.example\n  qb relay add https://relay.example --relay-key KEY --org acme\n  qb relay add http://127.0.0.1:8480 --plan",
+    ),
+    (
+        "qb relay register",
+        "  qb relay register https://relay.example --org acme\n  qb relay register https://relay.example --org acme --plan\n  qb relay register http://127.0.0.1:8480 --org demo --yes",
+    ),
+    ("qb relay list", "  qb relay list\n  qb relay list -o json\n  qb relay list -o name"),
+    (
+        "qb relay remove",
+        "  qb relay remove https://relay.example --plan\n  qb relay remove https://relay.example\n  qb relay remove 9rtx-e5m1",
+    ),
     ("qb key list", "  qb key list\n  qb key list -o name\n  qb key list -o json"),
     (
         "qb key new",

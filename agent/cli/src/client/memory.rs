@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use qb_model::{Digest, NodeId};
+use qb_model::{Digest, NodeId, PublicKey};
 use serde::{Deserialize, Serialize};
 
+use crate::door::RelayUrl;
 use crate::error::CliError;
 use crate::files;
 
@@ -32,6 +33,9 @@ pub struct Memory {
     /// Which node answered first at a door.
     #[serde(default)]
     pub doors: BTreeMap<String, NodeId>,
+    /// The keys of relays, by address: those that the site trusts, or that answered first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub relays: BTreeMap<RelayUrl, PublicKey>,
     /// The newest chain head seen.
     #[serde(default)]
     pub head: Option<SeenHead>,

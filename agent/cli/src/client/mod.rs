@@ -6,6 +6,7 @@ pub mod login;
 pub mod memory;
 pub mod sse;
 pub mod tls;
+pub mod webpki;
 
 use std::time::Duration;
 
@@ -45,6 +46,11 @@ impl Client {
     /// Over a connection that is open.
     pub fn new(target: Target, connection: Connection, out: Out) -> Self {
         Self { target, sender: Mutex::new(Some(connection.sender)), token: None, out }
+    }
+
+    /// Without a connection: the first request opens one.
+    pub fn closed(target: Target, out: Out) -> Self {
+        Self { target, sender: Mutex::new(None), token: None, out }
     }
 
     /// The door.
@@ -124,10 +130,7 @@ impl Client {
         kind: &str,
         bytes: Bytes,
     ) -> Result<Request<Full<Bytes>>, CliError> {
-        let host = match self.door() {
-            Door::Unix(_) => "localhost".to_owned(),
-            Door::Https(address) => address.to_string(),
-        };
+        let host = self.door().authority();
         let accept = if method == Method::GET { kind } else { "application/json" };
         let mut builder =
             Request::builder().method(method.clone()).uri(path).header(HOST, host).header(ACCEPT, accept);

@@ -110,6 +110,11 @@ async fn live(ctx: &Ctx, what: &What) -> Result<Names, CliError> {
             let all = api.intents().await?;
             all.iter().map(|i| (i.id.to_string(), i.sentence.clone())).collect()
         }
+        What::Relays => {
+            let trust = super::audit::trust(&session).await?;
+            let text = |r: &qb_model::trust::Relay| r.org.as_ref().map(ToString::to_string);
+            trust.relays().values().map(|r| (r.url.clone(), text(r).unwrap_or_default())).collect()
+        }
         What::Admins => {
             let all = api.admins().await?;
             all.iter().map(|a| (a.admin.to_string(), a.name.clone())).collect()

@@ -14,6 +14,7 @@ pub mod intent;
 pub mod key;
 pub mod node;
 pub mod preflight;
+pub mod relay;
 pub mod rest;
 pub mod site;
 pub mod state;
@@ -56,6 +57,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Intent(verb) => intent::run(ctx, verb).await?,
         Command::Bundle(verb) => bundle::run(ctx, verb).await?,
         Command::Admin(verb) => admin::run(ctx, verb).await?,
+        Command::Relay(verb) => relay::run(ctx, verb).await?,
         Command::Policy(verb) => admin::policy(ctx, verb).await?,
         Command::Key(verb) => key::run(ctx, verb)?,
         Command::Alert(_) => rest::alerts(ctx).await?,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use qb_model::action::{KeyClass, NewKey};
-use qb_model::charter::{Charter, CharterBody, Founder, Recovery};
+use qb_model::charter::{Charter, CharterBody, CharterRelay, Founder, Recovery};
 use qb_model::dsse::SecretKey;
 use qb_model::words::{fingerprint, words};
 use qb_model::{Name, Nonce16, PublicKey, SiteId};
@@ -65,6 +65,19 @@ fn absent(path: &std::path::Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The relays that the charter names: clap lets neither the address nor the key come alone.
+fn relays(args: &CreateArgs) -> Vec<CharterRelay> {
+    let both = args.relay.iter().zip(args.relay_key);
+    both.map(|(url, key)| CharterRelay { url: url.to_string(), key }).collect()
+}
+
+/// The doors of a new site: as given, and its relay after them.
+fn doors(args: &CreateArgs) -> Vec<Door> {
+    let Some(url) = &args.relay else { return args.doors.clone() };
+    let own = if args.doors.is_empty() { vec![Door::local()] } else { args.doors.clone() };
+    own.into_iter().chain([Door::Relay(url.clone())]).collect()
+}
+
 /// The charter, signed by the founder's key.
 fn found(
     args: &CreateArgs,
@@ -87,7 +100,7 @@ fn found(
         nonce: Nonce16(nonce),
         founders: vec![founder],
         recovery,
-        relays: Vec::new(),
+        relays: relays(args),
         issued_ms: now(),
     };
     Charter::verify(&body.sign(&[secret]).to_bytes()).map_err(|e| CliError::usage(sentence(&e.to_string())))
@@ -126,7 +139,7 @@ fn create(ctx: &Ctx, args: &CreateArgs) -> Result<(), CliError> {
     let site = SiteConfig {
         id: charter.site_id(),
         charter: charter_path,
-        doors: args.doors.clone(),
+        doors: doors(args),
         key: Some(name.clone()),
         publisher_key: Some(publisher),
         known_nodes: Vec::new(),

@@ -9,6 +9,7 @@ mod flows;
 mod grammar;
 mod local;
 mod made;
+mod relays;
 mod remedies;
 mod rows;
 mod site;

@@ -10,7 +10,7 @@ use qb_model::dsse::{SecretKey, Signer as _};
 /// Words after `qb` that are no nouns: sentences about the program.
 const PROSE: [&str; 5] = ["cannot", "does", "signs", "is", "older"];
 /// Commands that other parts of the product name before they exist here.
-const LATER: [&str; 2] = ["qb support bundle", "qb relay add"];
+const LATER: [&str; 1] = ["qb support bundle"];
 
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -124,6 +124,8 @@ fn filled(command: &str, open: &str) -> Vec<String> {
             _ if before == "--role" => "owner".into(),
             "KEY" | "PUBLIC-KEY" => key(),
             "FILE" => "x1.json".into(),
+            "URL" => "https://relay.example".into(),
+            _ if word.contains("url}") => "https://relay.example".into(),
             _ if word.contains("key}") => key(),
             _ if shout && before != "explain" && !word.starts_with("--") => "x1".into(),
             _ => fill(&word, open),
