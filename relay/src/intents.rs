@@ -1,6 +1,8 @@
 //! What is shown of an intent at the relay. Done is what the site signed; the rest begins with
 //! "the relay says".
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use qb_model::action::Action;
 use qb_model::envelope::Envelope;
 use qb_model::intent::Intent;
@@ -10,7 +12,7 @@ use qb_model::state::SiteState;
 use qb_model::statement::Receipt;
 use qb_model::waiting::WaitingOn;
 use qb_model::{Digest, Millis};
-use qb_portal::view::{IntentState, IntentView};
+use qb_portal::view::{IntentState, IntentView, Says};
 
 use crate::outbox::{host_of, read_receipt};
 use crate::site::LiveSite;
@@ -21,7 +23,10 @@ pub(crate) fn of_item(site: &LiveSite, item: &Item, now: u64) -> Option<IntentVi
     let intent = parse(&item.envelope)?;
     let mut view = blank(site, &intent, item.digest);
     match read_receipt(item.receipt.as_deref()) {
-        Some(receipt) => settle(site, &mut view, &receipt, finishes(&intent.action)),
+        Some(receipt) => {
+            settle(site, &mut view, &receipt, finishes(&intent.action));
+            signed(&mut view, item.receipt.as_deref());
+        }
         None => on_its_way(site, &mut view, item, now),
     }
     Some(view)
@@ -29,11 +34,14 @@ pub(crate) fn of_item(site: &LiveSite, item: &Item, now: u64) -> Option<IntentVi
 
 /// A gateway's word on an intent: kept where a receipt bears it out, and marked where none does.
 pub(crate) fn of_word(site: &LiveSite, mut view: IntentView, receipt: Option<&[u8]>) -> IntentView {
-    if let Some(receipt) = read_receipt(receipt) {
+    if let Some(held) = read_receipt(receipt) {
         let finished = view.state == IntentState::Done;
-        settle(site, &mut view, &receipt, finished);
+        settle(site, &mut view, &held, finished);
+        signed(&mut view, receipt);
         return view;
     }
+    // Whatever the gateway says of itself comes from here.
+    (view.says, view.receipt) = (Some(Says::Relay), None);
     let state = serde_json::to_string(&view.state).unwrap_or_default();
     view.detail = Some(format!(
         "the relay says: the gateway says {}; no node of the site signed a receipt for it here",
@@ -79,6 +87,8 @@ fn blank(site: &LiveSite, intent: &Intent, digest: Digest) -> IntentView {
         duplicate: false,
         at: None,
         waiting_on: None,
+        says: Some(Says::Relay),
+        receipt: None,
     }
 }
 
@@ -105,6 +115,11 @@ fn settle(site: &LiveSite, view: &mut IntentView, receipt: &Receipt, finished: b
         // A receipt names the first outcome; see `read_receipt`.
         Outcome::Duplicate { .. } => view.state = IntentState::Unknown,
     }
+}
+
+/// The receipt goes along, so that a reader need not believe the relay.
+fn signed(view: &mut IntentView, receipt: Option<&[u8]>) {
+    (view.says, view.receipt) = (Some(Says::Site), receipt.map(|bytes| STANDARD.encode(bytes)));
 }
 
 /// Shows what the relay knows, and that it is the relay's word.

@@ -24,7 +24,7 @@ const LIFE_MS: u64 = 15 * 60_000;
 /// How long a door is asked to wait for an outcome at a time.
 const ASK: Duration = Duration::from_secs(20);
 /// How long the outcome is waited for in all.
-const OUTCOME: Duration = Duration::from_secs(60);
+pub(crate) const OUTCOME: Duration = Duration::from_secs(60);
 
 /// A change that is wanted.
 #[derive(Debug, Clone)]
@@ -265,9 +265,13 @@ impl Session<'_> {
             Err(error.clone().remedy(format!("the signed intent is kept: {what} {}", intent.id)))
         };
         match &sent {
+            // Through a relay the error says where to look; the copy here is for another door.
+            Err(error) if error.exit == Exit::StillGoing && self.remote() => Err(error.clone()),
             Err(error) if matches!(error.exit, Exit::Unreachable | Exit::StillGoing) => {
                 kept(error, "qb intent send")
             }
+            // The relay has it too; a copy here is what another door takes.
+            Err(error) if error.exit == Exit::Interrupted => Err(error.clone()),
             Err(error) if is_pending(error) => {
                 let mut error = error.clone();
                 error.exit = Exit::Signatures;
@@ -287,6 +291,9 @@ impl Session<'_> {
     /// # Errors
     /// Refused, waits for signatures, or no door answers.
     pub async fn deliver(&self, envelope: Vec<u8>, digest: &Digest) -> Result<IntentView, CliError> {
+        if self.remote() {
+            return self.deliver_through(envelope, digest).await;
+        }
         let begun = tokio::time::Instant::now();
         let mut view = self.api.submit(envelope.clone(), ASK).await?;
         while matches!(view.state, IntentState::Held | IntentState::Unknown) && begun.elapsed() < OUTCOME {

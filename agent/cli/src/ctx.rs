@@ -1,11 +1,13 @@
 //! What one run of `qb` knows: flags, configuration, streams; and how it gets to a site.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
 use qb_model::charter::Charter;
 use qb_model::dsse::SecretKey;
-use qb_model::{Name, PublicKey};
+use qb_model::{Name, NodeId, PublicKey};
+use tokio::sync::Mutex;
 
 use crate::args::{Globals, Output};
 use crate::client::Client;
@@ -68,6 +70,8 @@ pub struct Session<'a> {
     pub here: Here,
     /// Its API.
     pub api: Api,
+    /// Nodes that the signed log proves to be of the site, as far as it was read.
+    pub(crate) proven: Mutex<BTreeSet<NodeId>>,
     key: Option<Key>,
 }
 
@@ -226,7 +230,7 @@ impl Ctx {
             let server = self.relay_key(&here, &client, &url, memory).await?;
             key = Some(self.log_in(&here, &mut client, server).await?);
         }
-        Ok(Session { ctx: self, here, api: Api::new(client, id), key })
+        Ok(Session { ctx: self, here, api: Api::new(client, id), proven: Mutex::default(), key })
     }
 
     async fn log_in(&self, here: &Here, client: &mut Client, server: PublicKey) -> Result<Key, CliError> {
@@ -281,7 +285,7 @@ impl<'a> Session<'a> {
     pub fn nowhere(ctx: &'a Ctx, here: Here, door: Door) -> Self {
         let target = Target { door, site: here.config.id, memory: Memory::default() };
         let api = Api::new(Client::closed(target, ctx.out.clone()), here.config.id);
-        Self { ctx, here, api, key: None }
+        Self { ctx, here, api, proven: Mutex::default(), key: None }
     }
 
     /// The key that signs, opened once.

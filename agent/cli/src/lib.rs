@@ -1,7 +1,7 @@
 //! `qb`: the command line of qb. An HTTP client that signs.
 //!
 //! ```text
-//!  args ──> cmd::<noun> ──> ctx::Session ──> client::api ──> door (unix socket or TLS)
+//!  args ──> cmd::<noun> ──> ctx::Session ──> client::api ──> door (socket, agent, relay)
 //!             │    │            │ keyfile, memory, config
 //!             │    └> change: draft > plan > agree > sign > send > verdict
 //!             └> out: tables, plans, progress, waiting_on (all pure)
@@ -13,6 +13,7 @@
 //! | `cmd` | the verbs, one file a noun |
 //! | `complete` `completion/` | what can come next on a command line; the shells' scripts |
 //! | `change` `agree` | the one path of every change of a site; how a person agrees |
+//! | `through` `receipt` | an intent through a relay; whose word an outcome is |
 //! | `client` | HTTP over a socket or TLS; whom a door is believed to be |
 //! | `config` `keyfile` `files` `enrol` | what lies on this computer |
 //! | `out` | what is printed |
@@ -37,4 +38,6 @@ pub mod files;
 pub mod keyfile;
 pub mod out;
 pub mod passphrase;
+pub mod receipt;
 pub mod sentence;
+pub mod through;

@@ -12,7 +12,7 @@ use qb_model::plan::why;
 use qb_model::sentence;
 use qb_model::state::{Applied, SiteState};
 use qb_model::{Digest, Millis};
-use qb_portal::view::{IntentState, IntentView, Problem};
+use qb_portal::view::{IntentState, IntentView, Problem, Says};
 use tokio::time::Instant;
 
 use crate::found::{self, FoundError};
@@ -122,6 +122,8 @@ fn open(envelope: &Envelope, digest: Digest, state: IntentState, detail: Option<
         duplicate: false,
         at: None,
         waiting_on: None,
+        says: Some(Says::Site),
+        receipt: None,
     }
 }
 
@@ -180,5 +182,7 @@ pub fn of_record(state: &SiteState, board: &Board, record: &AuditRecord, now: Mi
         duplicate: false,
         at: Some(record.log_time),
         waiting_on: why::of_intent(state, board, &record.digest, now),
+        says: Some(Says::Site),
+        receipt: None,
     })
 }

@@ -109,5 +109,7 @@ pub(crate) fn intent(site: &FakeSite, digest: &Digest) -> Option<IntentView> {
         duplicate: false,
         at: Some(record.log_time),
         waiting_on: None,
+        says: None,
+        receipt: None,
     })
 }

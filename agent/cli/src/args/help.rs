@@ -139,7 +139,8 @@ const EXITS: &str = "Exit codes:
   1  tried and failed                            6  preflight findings block it
   2  wrong use; nothing was sent                 7  waits for more signatures
   3  refused by the site, or no right key here   130  interrupted; what was accepted goes on
-  4  no door answers";
+  4  no door answers
+Through a relay, 5 also means: sent, and no node of the site has signed for it yet.";
 
 /// The grammar, with examples before flags everywhere.
 pub fn command() -> clap::Command {

@@ -13,7 +13,7 @@ pub enum RelayCommand {
         /// Its address: https://HOST or https://HOST:PORT
         url: RelayUrl,
         /// Its key, from whoever runs it; without this the key that answers is trusted on first use
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         relay_key: Option<PublicKey>,
         /// Register the site to this org there as well
         #[arg(long, value_name = "ORG")]
@@ -32,7 +32,7 @@ pub enum RelayCommand {
     /// Stop trusting a relay
     Remove {
         /// Its address, its key, or the unique beginning of its fingerprint
-        #[arg(id = "relay", value_name = "KEY|URL")]
+        #[arg(id = "relay", value_name = "KEY|URL", allow_hyphen_values = true)]
         relay: String,
     },
 }

@@ -46,7 +46,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "URL", requires = "relay_key")]
     pub relay: Option<RelayUrl>,
     /// The key of that relay, from whoever runs it
-    #[arg(long, value_name = "KEY", requires = "relay")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, requires = "relay")]
     pub relay_key: Option<PublicKey>,
     /// The enrolment file; default: NAME.enroll.json
     #[arg(long, value_name = "FILE")]

@@ -21,7 +21,7 @@ pub enum AdminCommand {
         #[arg(long, value_enum)]
         role: RoleArg,
         /// The public key, from their `qb key export-public`
-        #[arg(long = "public-key", value_name = "KEY")]
+        #[arg(long = "public-key", value_name = "KEY", allow_hyphen_values = true)]
         public_key: PublicKey,
         /// Where the key lives
         #[arg(long, value_enum, default_value_t)]
@@ -48,7 +48,7 @@ pub enum AdminCommand {
         /// The admin
         admin: Name,
         /// The public key
-        #[arg(id = "public", value_name = "KEY")]
+        #[arg(id = "public", value_name = "KEY", allow_hyphen_values = true)]
         key: PublicKey,
         /// Where the key lives
         #[arg(long, value_enum, default_value_t)]
@@ -59,7 +59,7 @@ pub enum AdminCommand {
         /// The admin
         admin: Name,
         /// The public key, or the unique beginning of its fingerprint
-        #[arg(id = "public", value_name = "KEY")]
+        #[arg(id = "public", value_name = "KEY", allow_hyphen_values = true)]
         key: String,
         /// The key is in wrong hands: hold what it ordered and is not finished
         #[arg(long)]
@@ -175,13 +175,13 @@ pub enum BundleCommand {
         /// The publisher's name at this site
         publisher: Name,
         /// Their public key, from their `qb key export-public`
-        #[arg(id = "public", value_name = "KEY")]
+        #[arg(id = "public", value_name = "KEY", allow_hyphen_values = true)]
         key: PublicKey,
     },
     /// Stop accepting bundles of a publisher
     Distrust {
         /// Their public key
-        #[arg(id = "public", value_name = "KEY")]
+        #[arg(id = "public", value_name = "KEY", allow_hyphen_values = true)]
         key: PublicKey,
     },
     /// Build a bundle and sign it with the site's publisher key: -o FILE, else DRIVER-VERSION.qbb

@@ -1,13 +1,18 @@
 //! `qb audit list|verify|export`: who ordered what. Verifying trusts nothing that a door says.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qb_model::SiteId;
-use qb_model::chain::{AuditRecord, ChainProof, verify_chain};
+use qb_model::action::Action;
+use qb_model::chain::{AuditKind, AuditRecord, ChainProof, verify_chain};
 use qb_model::charter::Charter;
+use qb_model::envelope::Envelope;
+use qb_model::intent::Intent;
 use qb_model::judge::verify_logged;
 use qb_model::outcome::Outcome;
 use qb_model::trust::{TrustState, required};
+use qb_model::{NodeId, SiteId};
 use qb_portal::view::AuditExport;
 
 use crate::args::rest::AuditCommand;
@@ -104,6 +109,35 @@ pub fn verify(export: &AuditExport, site: Option<SiteId>) -> Result<ChainProof, 
         .remedy("records are missing at the end: export it again, or ask another door"));
     }
     Ok(proof)
+}
+
+/// The nodes of the site by an export that proves itself: let in by somebody who might, and not
+/// revoked since.
+///
+/// # Errors
+/// The export does not prove itself.
+pub fn roster(export: &AuditExport, site: SiteId) -> Result<BTreeSet<NodeId>, CliError> {
+    let mut nodes = BTreeSet::new();
+    if export.records.is_empty() {
+        return Ok(nodes);
+    }
+    verify(export, Some(site))?;
+    for record in records(export)? {
+        if record.kind != AuditKind::Intent || !matches!(record.outcome, Some(Outcome::Accepted { .. })) {
+            continue;
+        }
+        let intent = Envelope::parse(&record.body).ok().and_then(|e| Intent::parse(e.payload()).ok());
+        match intent.map(|intent| intent.action) {
+            Some(Action::SiteFound { nodes: let_in } | Action::NodeAuthorize { nodes: let_in }) => {
+                nodes.extend(let_in.iter().map(|n| n.node));
+            }
+            Some(Action::NodeRevoke { node, .. }) => {
+                nodes.remove(&node);
+            }
+            _ => {}
+        }
+    }
+    Ok(nodes)
 }
 
 /// Compares with a head that this computer saw: the log may only have grown.

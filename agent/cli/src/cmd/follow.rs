@@ -134,7 +134,8 @@ async fn look(
         Err(e) if e.problem.as_ref().is_some_and(|p| p.status == 404) => None,
         Err(e) => return Err(e),
     };
-    Ok((cluster, session.api.intent(&view.digest, Duration::ZERO).await?))
+    let intent = session.api.intent(&view.digest, Duration::ZERO).await?;
+    Ok((cluster, session.honest(intent).await?))
 }
 
 /// Follows until the goal, a stop, the time to wait or Ctrl-C.
@@ -245,6 +246,8 @@ fn done(
     };
     let next =
         if *goal == Goal::Gone { "qb node list".to_owned() } else { format!("qb cluster show {name}") };
-    out.hint(&format!("{mark} {what} after {took}.  next: {next}"));
+    // What was ordered is signed for; how far it got is not.
+    let whose = if session.remote() { ", as the relay shows it" } else { "" };
+    out.hint(&format!("{mark} {what} after {took}{whose}.  next: {next}"));
     Ok(())
 }

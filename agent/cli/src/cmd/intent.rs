@@ -6,7 +6,7 @@ use qb_model::Digest;
 use qb_model::action::Action;
 use qb_model::dsse::Purpose;
 use qb_model::envelope::Envelope;
-use qb_portal::view::IntentView;
+use qb_portal::view::{IntentState, IntentView, Says};
 
 use crate::args::rest::IntentCommand;
 use crate::change::Change;
@@ -85,7 +85,10 @@ pub fn table(intents: &[IntentView], clock: &Clock, paint: &Paint) -> Table {
 async fn list(session: &Session<'_>) -> Result<(), CliError> {
     let ctx = session.ctx;
     show(ctx, true, async || {
-        let intents = session.api.intents().await?;
+        let mut intents = Vec::new();
+        for view in session.api.intents().await? {
+            intents.push(session.honest(view).await?);
+        }
         let table = table(&intents, &ctx.out.clock(), &ctx.out.paint);
         let text = if table.is_empty() { String::new() } else { ctx.out.render(&table) };
         let lines = intents.iter().map(line).collect();
@@ -106,10 +109,10 @@ fn line(intent: &IntentView) -> String {
 /// None or several, or no door answers.
 pub async fn resolve(session: &Session<'_>, text: &str) -> Result<IntentView, CliError> {
     if let Ok(digest) = text.parse::<Digest>() {
-        return session.api.intent(&digest, Duration::ZERO).await;
+        return session.honest(session.api.intent(&digest, Duration::ZERO).await?).await;
     }
     let intents = session.api.intents().await?;
-    find(&intents, text).cloned()
+    session.honest(find(&intents, text)?.clone()).await
 }
 
 async fn show_one(session: &Session<'_>, text: &str) -> Result<(), CliError> {
@@ -121,6 +124,15 @@ async fn show_one(session: &Session<'_>, text: &str) -> Result<(), CliError> {
         Ok(Shown { items: vec![(intent.digest.to_string(), intent)], text: page, footer: None, lines })
     })
     .await
+}
+
+/// What stands behind an intent's state, where that is a question.
+fn proof(intent: &IntentView) -> &'static str {
+    match (intent.says, &intent.receipt) {
+        (Some(Says::Relay), _) => "none: no node of the site has signed for it",
+        (Some(Says::Site), Some(_)) => "a receipt that a node of the site signed, verified here",
+        _ => "",
+    }
 }
 
 /// The page of `qb intent show`.
@@ -137,7 +149,9 @@ pub fn page(intent: &IntentView, clock: &Clock, paint: &Paint) -> String {
     row("digest", intent.digest.to_string());
     row("by", intent.by.to_string());
     row("at", intent.at.map(|at| clock.moment(at)).unwrap_or_default());
-    row("refused", intent.detail.clone().unwrap_or_default());
+    let refused = if intent.state == IntentState::Rejected { "refused" } else { "state" };
+    row(refused, intent.detail.clone().unwrap_or_default());
+    row("proof", proof(intent).to_owned());
     row("remedy", intent.remedy.clone().unwrap_or_default());
     if let Some(wait) = &intent.waiting_on {
         out.push_str(&format!("{}\n", waiting::lines(wait, clock).join("\n")));

@@ -116,3 +116,25 @@ fn doors_are_read() {
         assert!(bad.parse::<Door>().is_err(), "{bad}");
     }
 }
+
+/// One key in 64 begins with a hyphen, as base64url has it.
+#[test]
+fn keys_that_begin_with_a_hyphen_are_read() {
+    let key = (0..=255_u8)
+        .map(|n| {
+            qb_model::dsse::Signer::public_key(&qb_model::dsse::SecretKey::from_bytes(&[n; 32])).to_string()
+        })
+        .find(|key| key.starts_with('-'))
+        .unwrap();
+    let lines: [&[&str]; 6] = [
+        &["qb", "admin", "add", "ana", "--role", "owner", "--public-key", &key, "--class", "browser"],
+        &["qb", "admin", "add-key", "ana", &key, "--class", "browser", "-y"],
+        &["qb", "admin", "revoke-key", "ana", &key, "--compromised"],
+        &["qb", "relay", "add", "https://relay.example", "--relay-key", &key, "-y"],
+        &["qb", "relay", "remove", &key, "--plan"],
+        &["qb", "site", "create", "a", "--relay", "https://relay.example", "--relay-key", &key],
+    ];
+    for line in lines {
+        assert!(parse(line.iter().copied()).is_ok(), "{:?}", parse(line.iter().copied()).err());
+    }
+}

@@ -166,6 +166,8 @@ pub(crate) fn intent(digest: Digest, intent: &Intent, refused: Option<(String, S
         duplicate: false,
         at: Some(NOW),
         waiting_on: None,
+        says: None,
+        receipt: None,
     }
 }
 

@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) looks: u32,
     pub(crate) refuse: Option<(&'static str, &'static str)>,
     pub(crate) logins: u32,
+    /// The real state machine, where a test needs one.
+    pub(crate) log: Option<crate::log::Log>,
+    /// How it answers for intents.
+    pub(crate) mode: crate::log::Mode,
 }
 
 /// The site.
@@ -54,6 +58,9 @@ impl FakeSite {
     }
 
     fn head_of(&self, state: &State) -> Head {
+        if let Some(log) = &state.log {
+            return log.head();
+        }
         let index = state.intents.iter().filter(|(_, v)| v.state != IntentState::Rejected).count() as u64;
         let hash = if index == 0 { self.charter.site_id().0 } else { Digest([index as u8; 32]) };
         Head { index, hash, trust: self.charter.site_id().0, log_time: now() }
@@ -182,6 +189,11 @@ impl Site for FakeSite {
         let by = self.founders().into_iter().any(|k| verify(Purpose::Intent, envelope.payload(), &k, &sig));
         assert!(by && intent.site == self.charter.site_id(), "signed by the founder, for this site");
         let mut state = self.lock();
+        if state.log.is_some() {
+            let view = crate::log::answer(&mut state, &envelope, &intent);
+            state.intents.push((intent, view.clone()));
+            return Ok(view);
+        }
         let verdict = match state.refuse {
             Some((reason, detail)) => Err((reason.to_owned(), detail.to_owned())),
             None => self.check(&state, &intent).map_err(|d| ("refused".to_owned(), d)),
@@ -244,9 +256,13 @@ impl Site for FakeSite {
         };
         Ok(futures::stream::iter((1..=3).map(event)).boxed())
     }
-    async fn audit(&self, _from: u64, _limit: u32) -> Answer<AuditExport> {
+    async fn audit(&self, from: u64, _limit: u32) -> Answer<AuditExport> {
         let charter = String::from_utf8_lossy(self.charter.envelope()).into_owned();
         let site = self.charter.site_id();
+        if let Some(log) = &self.lock().log {
+            let (records, head) = (log.records(from), log.head().hash);
+            return Ok(AuditExport { v: 1, site, charter, records, head });
+        }
         Ok(AuditExport { v: 1, site, charter, records: Vec::new(), head: site.0 })
     }
     async fn alerts(&self) -> Answer<Vec<AlertView>> {

@@ -29,6 +29,16 @@ pub enum IntentState {
     Unknown,
 }
 
+/// Whose word a view of an intent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Says {
+    /// The site's: a node of it answers, or `receipt` is there to be verified.
+    Site,
+    /// The relay's: nothing that the site signed bears it out.
+    Relay,
+}
+
 /// An intent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IntentView {
@@ -68,6 +78,14 @@ pub struct IntentView {
     /// Why nothing happens.
     #[schema(value_type = Option<mirror::WaitingOn>)]
     pub waiting_on: Option<WaitingOn>,
+    /// Whose word this is. Doors that are older than this field leave it out: then it is the word of
+    /// whoever answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<Says>,
+    /// Relay: the receipt that a node of the site signed, base64 of its signed bytes. A reader
+    /// verifies it against the roster before it believes `state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 /// A question to the planner: what would this intent do? Unsigned; changes nothing.

@@ -14,7 +14,7 @@ pub use cluster::{ClusterState, ClusterView, MemberView, StageView};
 pub use event::{AlertView, AuditExport, AuditView, Event};
 pub use intent::{
     IntentState, IntentView, PlanRequest, PlanView, PlannedNode, PlannedStage, PreflightRequest,
-    PreflightView,
+    PreflightView, Says,
 };
 pub use login::{LoginChallenge, LoginView};
 pub use node::{NodeState, NodeView, WorkView};

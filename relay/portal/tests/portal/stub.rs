@@ -191,6 +191,8 @@ fn intent_view(state: IntentState) -> IntentView {
         duplicate: false,
         at: None,
         waiting_on: None,
+        says: None,
+        receipt: None,
     }
 }
 
