@@ -99,6 +99,10 @@ export interface NodeView {
   report_age_ms: number | null;
   load_milli: number | null;
   memory_used_bytes: number | null;
+  /** As the last report said; what the facts said at its knock where no report did. */
+  disk_bytes?: number | null;
+  disk_free_bytes?: number | null;
+  uptime_s?: number | null;
   work: WorkView | null;
   waiting_on: WaitingOn | null;
 }
@@ -200,6 +204,16 @@ export interface AlertView {
   text: string;
   since: number;
   resolved: number | null;
+  /** `host`, `kubernetes`, `add-on`, `qb`; missing from older doors. */
+  layer?: string | null;
+  remedy?: string | null;
+}
+
+export interface HistoryView {
+  v: number;
+  node: string;
+  step_ms: number;
+  samples: { at: number; load_milli: number | null; memory_used_bytes: number | null; disk_used_bytes: number | null }[];
 }
 
 export interface AuditView {

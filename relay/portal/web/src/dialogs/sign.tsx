@@ -4,11 +4,11 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { asProblem } from '../api/client.ts';
-import type { PlanView, Problem } from '../api/views.ts';
+import type { IntentState, PlanView, Problem } from '../api/views.ts';
 import { go, now, say, sitePath } from '../state/app.ts';
 import { data } from '../state/data.ts';
 import { browserKey } from '../state/keys.ts';
-import { author, cannotSign } from '../state/session.ts';
+import { author, cannotSign, through } from '../state/session.ts';
 import { draft, send, type Change, type Draft, type Progress } from '../state/sign.ts';
 import { age, duration, hashGroups, plural } from '../state/format.ts';
 import { hex, text, unbase64url } from '../signed/bytes.ts';
@@ -42,6 +42,15 @@ export interface SignProps {
   /** Hears each new plan. */
   planned?: (plan: PlanView) => void;
 }
+
+const SAID: Record<IntentState, string> = {
+  held: 'Held, not accepted yet',
+  pending: 'Waits for more signatures',
+  doing: 'Accepted by the site',
+  done: 'Accepted by the site',
+  rejected: 'Refused by the site',
+  unknown: 'Sent, the outcome is not known yet',
+};
 
 function ChangeLine({ line }: { line: string }) {
   const sign = line[0] ?? '~';
@@ -113,6 +122,7 @@ function Plan({ plan }: { plan: PlanView }) {
 
 function Outcome({ progress, made, follow }: { progress: Progress; made: Draft; follow?: [string, string] | null | undefined }) {
   const site = data.value?.name ?? '';
+  const relay = through.value === 'relay';
   if (progress.step === 'failed') return <ProblemCard problem={progress.problem} />;
   const line = (tone: 'ok' | 'busy' | 'bad' | 'act', what: ComponentChildren) => <li><Status tone={tone}>{what}</Status></li>;
   const view = progress.step === 'answered' ? progress.view : null;
@@ -124,11 +134,12 @@ function Outcome({ progress, made, follow }: { progress: Progress; made: Draft; 
         {view?.state === 'doing' || view?.state === 'done' ? line('ok', `Accepted by ${site}${view.generation !== null ? `, generation ${view.generation}` : ''}, in ${duration(progress.step === 'answered' ? progress.at - progress.sent : 0)}`) : null}
         {view?.state === 'doing' ? line('busy', 'It is being done') : null}
         {view?.state === 'pending' ? line('act', 'Accepted, waits for more signatures') : null}
-        {view?.state === 'held' ? line('busy', `Held by the site: ${visible(view.detail ?? view.waiting_on?.text ?? 'it waits for its time or an earlier intent')}`) : null}
-        {view?.state === 'unknown' ? line('busy', 'Taken, the outcome is not known yet') : null}
+        {view?.state === 'held' ? line('busy', `${relay ? 'Held at the relay' : 'Held by the site'}: ${visible(view.detail ?? view.waiting_on?.text ?? 'it waits for its time or an earlier intent')}`) : null}
+        {view?.state === 'unknown' ? line('busy', relay && view.detail ? `Not accepted yet: ${visible(view.detail)}` : 'Taken, the outcome is not known yet') : null}
+        {relay && view?.detail && (view.state === 'doing' || view.state === 'done') ? line('ok', visible(view.detail)) : null}
         {view?.state === 'rejected' ? line('bad', `Refused: ${visible(view.detail ?? view.reason ?? '')}`) : null}
       </ul>
-      {view?.state === 'rejected' && view.remedy ? <Remedy>{view.remedy}</Remedy> : null}
+      {(view?.state === 'rejected' || view?.state === 'held') && view.remedy ? <Remedy>{view.remedy}</Remedy> : null}
       {view && view.state !== 'rejected' ? (
         <p class="row wrap">
           <code class="faint">{made.intent.id}</code>
@@ -206,7 +217,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
     if (!made) return;
     void send(d, made, (p) => {
       setProgress(p);
-      if (p.step === 'answered') say(p.view.state === 'rejected' ? 'Refused by the site' : 'Accepted by the site');
+      if (p.step === 'answered') say(SAID[p.view.state]);
     });
   };
   const retry = (): void => {

@@ -6,6 +6,7 @@ import { asProblem, get } from '../api/client.ts';
 import type { AuditExport, AuditView, Head, Problem } from '../api/views.ts';
 import { narrow, route, say, setQuery } from '../state/app.ts';
 import { data, useLive, type SiteData } from '../state/data.ts';
+import { save } from '../state/export.ts';
 import { duration, hashGroups, plural, rfc3339, thousands } from '../state/format.ts';
 import { base64url, hex, unbase64, unbase64url } from '../signed/bytes.ts';
 import { Chain, payloadText, type Entry } from '../signed/chain.ts';
@@ -160,17 +161,13 @@ export function AuditPage() {
   const signed = entries.filter((e) => e.record.kind !== 'tick').length;
   const exported = (): void => {
     const body = JSON.stringify({ v: 1, site: v.chain?.site ?? '', charter: v.charter, records: views, head: v.head.value });
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([body], { type: 'application/json' }));
-    link.download = `${d.name}.audit`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    save(`${d.name}.audit`, 'application/json', body);
   };
   return (
     <>
       <PageHead title="Audit" sub={`Who ordered what, signed and chained. Times are ${Intl.DateTimeFormat().resolvedOptions().timeZone}`}>
-        <button type="button" class="btn" disabled={views.length === 0} onClick={exported}><Icon name="copy" />Export</button>
-        <button type="button" class="btn" disabled={v.running.value} onClick={() => { verifier = new Verifier(d); void verifier.go(); setQuery('again', String(Date.now() % 1000)); }}>Verify again</button>
+        <button type="button" class="btn" data-key="e" disabled={views.length === 0} onClick={exported}><Icon name="copy" />Export</button>
+        <button type="button" class="btn" data-key="r" disabled={v.running.value} onClick={() => { verifier = new Verifier(d); void verifier.go(); setQuery('again', String(Date.now() % 1000)); }}>Verify again</button>
       </PageHead>
       {v.problem.value ? <ProblemCard problem={v.problem.value} retry={() => void v.go()} /> : null}
       <section class="card proof">

@@ -293,7 +293,7 @@ export function ClusterPage({ name }: { name: string }) {
   const tab = route.value.tab ?? (c.state === 'ready' && !busy ? 'nodes' : 'progress');
   const events = d.events.value.filter((e) => e.subject === c.name || e.text.endsWith(` ${c.name}`));
   const attach = (
-    <button type="button" class={c.members.length === 0 ? 'btn p' : 'btn'} disabled={pool === 0 || c.state === 'deleting'} onClick={() => (dialog.value = { kind: 'attach', cluster: c.name, nodes: [] })}>
+    <button type="button" data-key="t" class={c.members.length === 0 ? 'btn p' : 'btn'} disabled={pool === 0 || c.state === 'deleting'} onClick={() => (dialog.value = { kind: 'attach', cluster: c.name, nodes: [] })}>
       <Icon name="plug" />
       Attach nodes
     </button>

@@ -1,66 +1,18 @@
-// Alerts, intents, events.
+// Intents and events.
 
 import { useMemo } from 'preact/hooks';
-import type { AlertView, IntentState, IntentView } from '../api/views.ts';
+import type { IntentState, IntentView } from '../api/views.ts';
 import { now, route, setQuery, sitePath } from '../state/app.ts';
 import { data, useLive } from '../state/data.ts';
 import { age, plural } from '../state/format.ts';
+import { through } from '../state/session.ts';
 import { visible } from '../signed/strict.ts';
 import { Icon } from '../ui/icons.tsx';
-import { Chip, Cmd, Empty, Link, Loading, PageHead, Remedy, Since, Stale, Status, Time, type Tone } from '../ui/parts.tsx';
+import { Chip, Cmd, Empty, Link, Loading, PageHead, Remedy, Stale, Status, Time, type Tone } from '../ui/parts.tsx';
 import { EventRow } from './site.tsx';
 
-/** What an alert means, what to look at, what to type. */
-const RULES: Record<string, [string, string]> = {
-  'node-silent': ['No voter heard a report of this node. The machine is off, its agent has ended, or the network between is cut.', 'systemctl status qb-agent'],
-  'step-failed': ['A step on this node failed and is tried again. Nothing was undone.', 'qb node show NAME'],
-  'unit-unwell': ['A unit that the cluster needs does not run on this node.', 'qb node show NAME'],
-  'site-leader': ['Too few voters answer to elect a leader. Clusters keep running; nothing can be changed.', 'qb site status'],
-};
-
-const alertTone = (a: AlertView): Tone => (a.resolved !== null ? 'ok' : a.severity === 'critical' ? 'bad' : 'act');
-
-export function AlertsPage() {
-  const d = data.value;
-  const list = useLive(d?.alerts);
-  const nodes = useLive(d?.nodes) ?? [];
-  const clusters = d?.clusters.value.value ?? [];
-  if (!d) return null;
-  if (!list) return <Loading resource={d.alerts} what="its alerts" />;
-  const firing = list.filter((a) => a.resolved === null).sort((a, b) => Number(b.severity === 'critical') - Number(a.severity === 'critical') || a.since - b.since);
-  const over = list.filter((a) => a.resolved !== null);
-  const members = nodes.filter((n) => n.state !== 'waiting' && n.state !== 'revoked').length;
-  const row = (a: AlertView) => {
-    const [means, look] = RULES[a.rule] ?? ['', ''];
-    const isNode = nodes.some((n) => n.name === a.subject);
-    return (
-      <li class="fd" key={`${a.rule} ${a.subject} ${a.since}`} data-row tabIndex={-1}>
-        <h3>
-          <Status tone={alertTone(a)}>{a.resolved !== null ? 'resolved' : a.severity}</Status>
-          <span class="grow">{isNode ? <Link to={sitePath('nodes', a.subject)}>{a.subject}</Link> : a.subject} {visible(a.text)}</span>
-          <code class="chip o">{a.rule}</code>
-        </h3>
-        <p>Since <Since at={a.since} />. {means}</p>
-        {look && a.resolved === null ? <div class="ind"><Remedy on={a.rule === 'node-silent' ? a.subject : null}>{look.replace('NAME', a.subject)}</Remedy></div> : null}
-      </li>
-    );
-  };
-  return (
-    <>
-      <PageHead title="Alerts" status={firing.length > 0 ? <Status tone={firing.some((a) => a.severity === 'critical') ? 'bad' : 'act'}>{firing.length} firing</Status> : null} sub="Worst, then oldest. The site raises them itself, also while the relay is out of reach." />
-      <Stale resource={d.alerts} />
-      {firing.length === 0 ? (
-        <Empty title="Nothing is firing">
-          <p class="muted">{plural(Object.keys(RULES).length, 'rule')} watch {plural(members, 'node')} and {plural(clusters.length, 'cluster')}.</p>
-        </Empty>
-      ) : <section class="card"><ul>{firing.map(row)}</ul></section>}
-      {over.length > 0 ? <><div class="sec"><h2>Resolved</h2><span class="c">in 24 h</span></div><section class="card"><ul>{over.map(row)}</ul></section></> : null}
-    </>
-  );
-}
-
 const INTENT: Record<IntentState, [Tone, string]> = {
-  held: ['busy', 'held'],
+  held: ['busy', 'waits'],
   pending: ['act', 'waits for signatures'],
   doing: ['busy', 'running'],
   done: ['ok', 'done'],
@@ -71,7 +23,10 @@ const INTENT: Record<IntentState, [Tone, string]> = {
 const objectOf = (i: IntentView): string | null => (i.action.startsWith('cluster.') ? /(?:to|from|cluster) ([a-z0-9-]+)(?: \(.*\))?$/.exec(i.sentence)?.[1] ?? null : null);
 
 function IntentRow({ i }: { i: IntentView }) {
-  const [tone, word] = INTENT[i.state];
+  const relay = through.value === 'relay';
+  const [tone, said] = INTENT[i.state];
+  // What no node of the site signed is the relay's word.
+  const word = relay && i.state === 'held' ? 'waits at the relay' : relay && i.state === 'unknown' ? 'the relay says' : said;
   const cluster = objectOf(i);
   const admins = data.value?.admins.value.value;
   return (
@@ -89,7 +44,7 @@ function IntentRow({ i }: { i: IntentView }) {
         <Status tone={tone}>{word}</Status>
       </h3>
       {i.detail ? <p>{visible(i.detail)}</p> : null}
-      {i.state === 'rejected' && i.remedy ? <div class="ind"><Remedy>{i.remedy}</Remedy></div> : null}
+      {(i.state === 'rejected' || i.state === 'held') && i.remedy ? <div class="ind"><Remedy>{i.remedy}</Remedy></div> : null}
       {i.waiting_on ? <p>{i.waiting_on.subject} {visible(i.waiting_on.text)}. Since {age(now.value - i.waiting_on.since)}.</p> : null}
       {i.state === 'pending' ? <div class="ind"><Cmd>{`qb intent show ${i.id}`}</Cmd></div> : null}
     </li>

@@ -3,13 +3,14 @@
 import type { NodeView } from '../api/views.ts';
 import { dialog, now, route, sitePath } from '../state/app.ts';
 import { data, useLive } from '../state/data.ts';
-import { diskCents, loadCents, memoryCents } from '../state/filter.ts';
-import { age, plural, size } from '../state/format.ts';
+import { diskCents, diskOf, loadCents, memoryCents } from '../state/filter.ts';
+import { age, duration, plural, size } from '../state/format.ts';
 import { visible } from '../signed/strict.ts';
 import { Icon } from '../ui/icons.tsx';
 import { Chip, Cmd, Copy, Empty, Ident, Link, Loading, Meter, nodeTone, PageHead, Rehearsal, ReportAge, roleWord, Stale, Status, Why } from '../ui/parts.tsx';
+import { NodeCharts } from '../ui/lasthour.tsx';
 import { EventRow } from './site.tsx';
-import { nodeWord } from './nodes.tsx';
+import { nodeWord } from './nodetable.tsx';
 
 const TABS = [
   ['now', 'Now'],
@@ -19,6 +20,7 @@ const TABS = [
 
 function Now({ n }: { n: NodeView }) {
   const d = data.value;
+  const disk = diskOf(n);
   const value = (v: number | null, what: string) => (v === null ? <span class="faint">not known</span> : <Meter part={v} whole={100} label={what} />);
   return (
     <div class="two">
@@ -43,8 +45,10 @@ function Now({ n }: { n: NodeView }) {
           <dt>Disk</dt>
           <dd class="row">
             {value(diskCents(n), 'Disk')}
-            <span class="faint">{n.facts ? `${size(n.facts.disk_free_bytes)} free of ${size(n.facts.disk_bytes)}` : ''}</span>
+            <span class="faint">{disk ? `${size(disk.free)} free of ${size(disk.whole)}` : ''}</span>
           </dd>
+          <dt>Up</dt>
+          <dd>{n.uptime_s != null ? duration(n.uptime_s * 1000) : <span class="faint">not known</span>}</dd>
           <dt>Zone</dt>
           <dd>{n.facts?.zone || <span class="faint">not known</span>}</dd>
           <dt>Cluster</dt>
@@ -143,13 +147,13 @@ export function NodePage({ name }: { name: string }) {
         }
       >
         {n.state === 'waiting' && site?.founded ? (
-          <button type="button" class="btn p" onClick={() => (dialog.value = { kind: 'authorize', nodes: [n.id] })}>
+          <button type="button" class="btn p" data-key="a" onClick={() => (dialog.value = { kind: 'authorize', nodes: [n.id] })}>
             <Icon name="pen-line" />
             Authorize 1 node
           </button>
         ) : null}
         {n.state === 'pool' && d.clusters.value.value?.[0] ? (
-          <button type="button" class="btn p" onClick={() => (dialog.value = { kind: 'attach', cluster: d.clusters.value.value?.[0]?.name ?? '', nodes: [n.id] })}>
+          <button type="button" class="btn p" data-key="t" onClick={() => (dialog.value = { kind: 'attach', cluster: d.clusters.value.value?.[0]?.name ?? '', nodes: [n.id] })}>
             <Icon name="plug" />
             Attach
           </button>
@@ -203,7 +207,10 @@ export function NodePage({ name }: { name: string }) {
           </section>
         )
       ) : (
-        <Now n={n} />
+        <>
+          <Now n={n} />
+          {n.state === 'waiting' || n.state === 'revoked' ? null : <NodeCharts n={n} />}
+        </>
       )}
       {n.state === 'revoked' ? <p class="muted">Revoked {age(now.value - n.since)} ago. Its key never comes back; who ordered it stands in the audit.</p> : null}
       <div class="gap">

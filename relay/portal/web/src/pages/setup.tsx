@@ -14,7 +14,7 @@ import { fingerprint, words } from '../signed/names.ts';
 import { PORTAL_SET } from '../signed/intent.ts';
 import { Icon } from '../ui/icons.tsx';
 import { Chip, Cmd, Copy, Empty, Ident, Link, Loading, PageHead, ProblemCard, Since, Stale, Status, Time } from '../ui/parts.tsx';
-import { pageHref, pageItems } from '../ui/shell.tsx';
+import { pageHref, pageItems } from '../ui/menu.tsx';
 
 export function AddPage() {
   const d = data.value;

@@ -10,6 +10,8 @@ import { visible } from '../signed/strict.ts';
 import { Icon, type IconName } from '../ui/icons.tsx';
 import { Chip, Link, Loading, PageHead, Remedy, Since, Stale, Status, Time } from '../ui/parts.tsx';
 import { Mesh, MeshLegend } from '../ui/mesh.tsx';
+import { SiteCharts } from '../ui/lasthour.tsx';
+import { through } from '../state/session.ts';
 import { siteTone } from './sites.tsx';
 
 const SILENT = 5_000;
@@ -118,6 +120,24 @@ export const EventRow = ({ event }: { event: Event }) => (
   </li>
 );
 
+/** How far what is shown here can be believed. */
+function Attest({ site }: { site: SiteView }) {
+  const behind = data.value?.memory.behind.value ?? 0;
+  const relay = through.value === 'relay';
+  return (
+    <p class="sub2 attest">
+      {relay ? (
+        <>
+          <b>unverified: served by the relay's own page.</b> What you sign is checked on every machine; what you read here, only a terminal verifies: <code>qb site status</code>
+        </>
+      ) : (
+        <>answered by node {site.door.host} of the site</>
+      )}
+      {behind > 0 ? <> · <b class="t-act">{plural(behind, 'entry', 'entries')} behind what this browser saw before</b></> : null}
+    </p>
+  );
+}
+
 export function SitePage() {
   const d = data.value;
   const site = useLive(d?.site);
@@ -150,6 +170,7 @@ export function SitePage() {
         </button>
       </PageHead>
       <Stale resource={d.site} />
+      <Attest site={site} />
       <Figures site={site} nodes={nodes ?? []} />
       <div class="two flip">
         <section class="card">
@@ -162,6 +183,7 @@ export function SitePage() {
         </section>
         <Needs site={site} />
       </div>
+      {nodes ? <SiteCharts nodes={nodes} /> : null}
       {site.trust === 'provisional' && site.founded ? (
         <section class="card gap">
           <div class="cb row wrap">

@@ -1,9 +1,10 @@
 // The site as the door shows it. Each list is asked for while a page shows it, and again when an event
 // speaks of it; each knows its age.
 
-import { batch, signal, type Signal } from '@preact/signals';
+import { batch, effect, signal, type Signal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { asProblem, get } from '../api/client.ts';
+import { Memory } from './memory.ts';
 import type { AdminView, AlertView, BundleView, ClusterView, Event, IntentView, NodeView, Problem, SiteView } from '../api/views.ts';
 
 /** A list or object of the API, with its age and its last error. */
@@ -53,6 +54,7 @@ export class SiteData {
   readonly alerts: Resource<AlertView[]>;
   /** Newest first. */
   readonly events: Signal<Event[]> = signal([]);
+  readonly memory = new Memory();
 
   constructor(readonly name: string) {
     const base = `/v1/sites/${encodeURIComponent(name)}`;
@@ -63,6 +65,9 @@ export class SiteData {
     this.bundles = new Resource(`${base}/bundles`, 30_000);
     this.intents = new Resource(`${base}/intents`, 10_000);
     this.alerts = new Resource(`${base}/alerts`, 5_000);
+    effect(() => {
+      if (this.site.value.value) this.memory.look(this.site.value.value);
+    });
   }
 
   get base(): string {

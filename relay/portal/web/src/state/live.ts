@@ -16,6 +16,17 @@ export const heard = signal(0);
 export const lostAt = signal(0);
 export const nextTry = signal(0);
 
+/** What is listened to now. */
+let current: Stream | null = null;
+
+/** Listens to a site, and to no other any more. */
+export function follow(site: SiteData | null): void {
+  current?.close();
+  current = site === null ? null : new Stream(site);
+}
+
+export const retryStream = (): void => current?.retry();
+
 type Told =
   | { kind: 'event'; event: Event }
   | { kind: 'beat' }
@@ -24,7 +35,7 @@ type Told =
   | { kind: 'hello' }
   | { kind: 'past'; events: Event[] };
 
-export class Stream {
+class Stream {
   private readonly stop = new AbortController();
   private readonly channel: BroadcastChannel;
   private last = 0;

@@ -12,11 +12,15 @@ import { data } from './data.ts';
 
 /** `local`: no login here. `in`: a session. `out`: one is needed. */
 export const door = signal<'unknown' | 'local' | 'in' | 'out'>('unknown');
+/** The key that this door signs for: a node's own at a site's door, the relay's at a relay. */
+const serverKey = signal<string | null>(null);
 export const loginProblem = signal<Problem | null>(null);
 
 async function challenge(): Promise<LoginChallenge | null> {
   try {
-    return await get<LoginChallenge>('/v1/login');
+    const asked = await get<LoginChallenge>('/v1/login');
+    serverKey.value = asked.server_key;
+    return asked;
   } catch (e) {
     if (e instanceof ApiError && e.problem.type === 'no_login') return null;
     throw e;
@@ -75,8 +79,15 @@ export const author = computed<{ admin: AdminView; expires: number | null } | nu
   return null;
 });
 
+/** Who shows this page. A relay says so itself by its key, which is no node's of the site. */
+export const through = computed<'site' | 'relay' | 'portal'>(() => {
+  const node = data.value?.site.value.value?.door.node;
+  return serverKey.value !== null && node !== undefined && serverKey.value !== node ? 'relay' : 'site';
+});
+
 /** Why this browser cannot sign an action; null if it can. */
 export function cannotSign(action: ActionName): string | null {
+  if (data.value?.memory.forked.value) return 'This door shows another past than this browser saw. Sign at a node of the site.';
   if (!PORTAL_SET.includes(action)) return 'A key in a browser does not sign this. Sign it in a terminal.';
   if (!browserKey.value) return 'This browser has no key yet.';
   const who = author.value;

@@ -2,12 +2,12 @@
 // Only links with a role are drawn; those of a node show while it is pointed at.
 
 import { signal } from '@preact/signals';
-import { useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import type { NodeView, SiteView } from '../api/views.ts';
 import { go, narrow, now, sitePath } from '../state/app.ts';
 import { age } from '../state/format.ts';
 import { list } from '../signed/sentence.ts';
-import { nodeTone, type Tone } from './parts.tsx';
+import { nodeTone } from './parts.tsx';
 
 const HEX = 'M0-9 7.8-4.5v9L0 9-7.8 4.5v-9Z';
 const CROWN = 'M-3.6 2.4v-4.6l2.2 2 1.4-3 1.4 3 2.2-2v4.6Z';
@@ -57,7 +57,7 @@ const zoneOf = (node: NodeView): string => node.facts?.zone || 'no zone';
 
 export function Mesh({ site, nodes }: { site: SiteView; nodes: readonly NodeView[] }) {
   const [table, setTable] = useState(false);
-  const members = nodes.filter((n) => n.state !== 'waiting' && n.state !== 'revoked');
+  const members = useMemo(() => nodes.filter((n) => n.state !== 'waiting' && n.state !== 'revoked'), [nodes]);
   const knocking = nodes.filter((n) => n.state === 'waiting');
   const zones = [...new Set(members.map(zoneOf))].sort();
   const big = members.length > 60;
@@ -70,7 +70,7 @@ export function Mesh({ site, nodes }: { site: SiteView; nodes: readonly NodeView
       {table ? <LinkTable members={members} site={site} /> : big ? <Grid zones={zones} members={members} label={label} /> : <Boxes zones={zones} members={members} knocking={knocking} leader={leader} site={site} label={label} />}
       <p class="under">
         {big && !table ? 'Names appear on hover. ' : ''}
-        <button type="button" class="a" onClick={() => setTable(!table)}>
+        <button type="button" class="a" data-key="v" onClick={() => setTable(!table)}>
           {table ? 'Show the drawing' : 'Show links and roles as a table'}
         </button>
       </p>
@@ -185,54 +185,99 @@ function Box({ drawn, h, rows, on }: { drawn: Drawn; h: number; rows: boolean; o
   );
 }
 
-/** Up to 1,000 nodes: one mark a node in grids of zones; names of problems only. */
+interface Spot {
+  node: NodeView;
+  x: number;
+  y: number;
+}
+
+interface Laid {
+  frames: { zone: string; x: number; y: number; h: number; nodes: NodeView[] }[];
+  paths: Map<string, string>;
+  spots: Spot[];
+  bad: NodeView[];
+  height: number;
+}
+
+/** Pixels from mark to mark. */
+const PITCH = 18;
+
+/** Where each node's mark is: one path a tone, so that a thousand marks are five elements. */
+export function layGrid(zones: readonly string[], members: readonly NodeView[], width: number, columns: number): Laid {
+  const zw = (width - 16 * (columns - 1)) / columns;
+  const across = Math.floor((zw - 24) / PITCH);
+  const byZone = new Map<string, NodeView[]>(zones.map((zone) => [zone, []]));
+  for (const n of members) byZone.get(zoneOf(n))?.push(n);
+  const laid: Laid = { frames: [], paths: new Map(), spots: [], bad: [], height: 0 };
+  for (let at = 0; at < zones.length; at += columns) {
+    const band = zones.slice(at, at + columns).map((zone) => ({ zone, nodes: (byZone.get(zone) ?? []).sort((a, b) => (a.name < b.name ? -1 : 1)) }));
+    const h = 40 + Math.max(...band.map((b) => Math.ceil(b.nodes.length / across))) * PITCH;
+    band.forEach((b, i) => laid.frames.push({ ...b, x: i * (zw + 16), y: laid.height, h }));
+    laid.height += h + 14;
+  }
+  for (const f of laid.frames)
+    f.nodes.forEach((node, i) => {
+      const [x, y] = [f.x + 20 + (i % across) * PITCH, f.y + 40 + Math.floor(i / across) * PITCH];
+      const tone = nodeTone(node);
+      const key = node.roles.length > 0 && tone === 'ok' ? 'vote' : tone === 'ok' ? 'node' : tone;
+      laid.paths.set(key, (laid.paths.get(key) ?? '') + shapeAt(key, x, y));
+      laid.spots.push({ node, x, y });
+      if (tone === 'bad' || tone === 'act') laid.bad.push(node);
+    });
+  return laid;
+}
+
+const shapeAt = (key: string, x: number, y: number): string =>
+  key === 'bad' ? `M${x - 5} ${y - 5}l10 10m0-10l-10 10` : key === 'act' ? `M${x} ${y - 6}l6 6-6 6-6-6Z` : key === 'vote' ? `M${x} ${y - 6}l5.2 3v6l-5.2 3-5.2-3v-6Z` : `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0-10 0`;
+
+/** Names shown of problems: more are counted. */
+const NAMED = 12;
+
+/** Up to 1,000 nodes: one mark a node in grids of zones; names of problems only, others when pointed at. */
 function Grid({ zones, members, label }: { zones: string[]; members: NodeView[]; label: string }) {
   const slim = narrow.value;
   const width = slim ? 362 : 824;
   const columns = slim ? 1 : Math.min(zones.length, 4);
   const zw = (width - 16 * (columns - 1)) / columns;
-  const across = Math.floor((zw - 24) / 18);
-  const frames: { zone: string; x: number; y: number; h: number; nodes: NodeView[] }[] = [];
-  let top = 0;
-  for (let at = 0; at < zones.length; at += columns) {
-    const band = zones.slice(at, at + columns).map((zone) => ({ zone, nodes: members.filter((n) => zoneOf(n) === zone).sort((a, b) => (a.name < b.name ? -1 : 1)) }));
-    const h = 40 + Math.max(...band.map((b) => Math.ceil(b.nodes.length / across))) * 18;
-    band.forEach((b, i) => frames.push({ ...b, x: i * (zw + 16), y: top, h }));
-    top += h + 14;
-  }
-  const paths = new Map<Tone | 'lead', string>();
-  const bad: NodeView[] = [];
-  const spots: { node: NodeView; x: number; y: number }[] = [];
-  for (const f of frames)
-    f.nodes.forEach((node, i) => {
-      const [x, y] = [f.x + 20 + (i % across) * 18, f.y + 40 + Math.floor(i / across) * 18];
-      const tone = nodeTone(node);
-      const key = node.roles.length > 0 && tone === 'ok' ? 'lead' : tone;
-      const shape = key === 'bad' ? `M${x - 5} ${y - 5}l10 10m0-10l-10 10` : key === 'act' ? `M${x} ${y - 6}l6 6-6 6-6-6Z` : key === 'lead' ? `M${x} ${y - 6}l5.2 3v6l-5.2 3-5.2-3v-6Z` : `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0-10 0`;
-      paths.set(key, (paths.get(key) ?? '') + shape);
-      spots.push({ node, x, y });
-      if (tone === 'bad' || tone === 'act') bad.push(node);
-    });
+  // Nothing of this moves with the time: it is laid anew only when the nodes change.
+  const laid = useMemo(() => layGrid(zones, members, width, columns), [members, width, columns]);
+  const [at, setAt] = useState<Spot | null>(null);
+  const find = (e: MouseEvent): Spot | null => {
+    const box = (e.currentTarget as SVGElement).getBoundingClientRect();
+    const scale = width / box.width;
+    const [x, y] = [(e.clientX - box.left) * scale, (e.clientY - box.top) * scale];
+    return laid.spots.find((s) => Math.abs(s.x - x) <= PITCH / 2 && Math.abs(s.y - y) <= PITCH / 2) ?? null;
+  };
   return (
     <>
-      <svg class="mesh" viewBox={`0 0 ${width} ${top}`} width="100%" role="img" aria-label={label}>
-        {frames.map((f) => (
+      <svg
+        class={at ? 'mesh point' : 'mesh'}
+        viewBox={`0 0 ${width} ${laid.height}`}
+        width="100%"
+        role="img"
+        aria-label={label}
+        onMouseMove={(e) => setAt(find(e))}
+        onMouseLeave={() => setAt(null)}
+        onClick={(e) => {
+          const spot = find(e);
+          if (spot) go(sitePath('nodes', spot.node.name));
+        }}
+      >
+        {laid.frames.map((f) => (
           <g key={f.zone}>
             <rect class="m-zone" x={f.x} y={f.y} width={zw} height={f.h} rx="12" />
             <text class="m" x={f.x + 14} y={f.y + 20}>{f.zone}</text>
             <text class="f" x={f.x + zw - 12} y={f.y + 20} text-anchor="end">{`${f.nodes.filter((n) => nodeTone(n) === 'ok').length} of ${f.nodes.length}`}</text>
           </g>
         ))}
-        {[...paths].map(([tone, d]) => (
-          <path key={tone} class={tone === 'lead' ? 'm-vote' : `m-${tone === 'ok' ? 'node' : tone}`} d={d} />
+        {[...laid.paths].map(([key, d]) => (
+          <path key={key} class={`m-${key}`} d={d} />
         ))}
-        {spots.map((s) => (
-          <rect key={s.node.id} class="m-hit" x={s.x - 9} y={s.y - 9} width="18" height="18" onClick={() => go(sitePath('nodes', s.node.name))}>
-            <title>{`${s.node.name}: ${line(s.node, now.value)}`}</title>
-          </rect>
-        ))}
+        {at ? <circle class="m-at" cx={at.x} cy={at.y} r="9" /> : null}
       </svg>
-      {bad.length > 0 ? <p class="muted">Look at {list(bad.map((n) => n.name))}.</p> : null}
+      <p class="muted" role="status">
+        {at ? `${at.node.name}: ${line(at.node, now.value)}` : laid.bad.length > 0 ? `Look at ${list(laid.bad.slice(0, NAMED).map((n) => n.name))}${laid.bad.length > NAMED ? ` and ${laid.bad.length - NAMED} more` : ''}.` : 'No node has a problem.'}
+      </p>
     </>
   );
 }

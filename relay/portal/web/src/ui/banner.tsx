@@ -1,0 +1,156 @@
+// At most one banner under the top bar, the highest first. Each says what still works.
+
+import type { ComponentChildren } from 'preact';
+import { now, route, sitePath } from '../state/app.ts';
+import { data, type SiteData } from '../state/data.ts';
+import { able } from '../state/keys.ts';
+import { lostAt, nextTry, retryStream } from '../state/live.ts';
+import { author, through } from '../state/session.ts';
+import { age } from '../state/format.ts';
+import { visible } from '../signed/strict.ts';
+import { Icon, type IconName } from './icons.tsx';
+import { Cmd, Link, Since, Time } from './parts.tsx';
+
+interface Notice {
+  /** What "and 1 more" names it by. */
+  word: string;
+  tone: 'bad' | 'idle' | 'act' | 'reh';
+  icon: IconName;
+  body: ComponentChildren;
+}
+
+/** All that hold now, by rank. */
+function notices(d: SiteData): Notice[] {
+  const all: (Notice | null)[] = [leaderless(d), split(d), lost(), offline(d), cannot(d), rehearsal(d)];
+  return all.filter((n) => n !== null);
+}
+
+function leaderless(d: SiteData): Notice | null {
+  const site = d.site.value.value;
+  if (!site?.founded || site.leader !== null || site.voters.length === 0) return null;
+  const alive = site.voters.filter((v) => v.connected).length;
+  const silent = site.voters.filter((v) => !v.connected).map((v) => v.host);
+  return {
+    word: 'no leader',
+    tone: 'bad',
+    icon: 'octagon-x',
+    body: (
+      <>
+        <b>
+          The site has no leader: {alive} of {site.voters.length} voters answer{alive === 1 ? 's' : ''}.
+        </b>{' '}
+        Clusters keep running. Nothing can be changed until {Math.floor(site.voters.length / 2) + 1} answer.
+        {silent.length > 0 ? ` Not connected to this door: ${silent.join(', ')}.` : ''}
+      </>
+    ),
+  };
+}
+
+/** Two heads for one entry: told by the site or the relay, or seen by this browser itself. */
+function split(d: SiteData): Notice | null {
+  const told = d.alerts.value.value?.find((a) => a.resolved === null && /split|fork/.test(a.rule));
+  const seen = d.memory.forked.value;
+  if (!told && !seen) return null;
+  return {
+    word: 'two heads',
+    tone: 'bad',
+    icon: 'octagon-x',
+    body: (
+      <>
+        <b>{seen ? `Split view: entry ${seen.index} has two heads.` : `Split view: ${visible(told?.text ?? '')}.`}</b>{' '}
+        {seen ? `This browser saw ${seen.before} before, this door shows ${seen.now} now. ` : ''}Trust the site, not the relay. Nothing is signed from this page until it is settled.
+        <Cmd>qb audit verify</Cmd>
+      </>
+    ),
+  };
+}
+
+function lost(): Notice | null {
+  if (lostAt.value === 0 || now.value - lostAt.value <= 2_500) return null;
+  return {
+    word: 'this page stopped updating',
+    tone: 'idle',
+    icon: 'timer',
+    body: (
+      <>
+        <span class="grow">
+          <b>This page stopped updating {age(now.value - lostAt.value)} ago.</b> What you see is from <Time at={lostAt.value} />. Reconnecting
+          {nextTry.value > now.value ? `, next try in ${age(nextTry.value - now.value)}` : ''}.
+        </span>{' '}
+        <button type="button" class="btn sm" onClick={retryStream}>
+          Try now
+        </button>
+      </>
+    ),
+  };
+}
+
+function offline(d: SiteData): Notice | null {
+  const stale = d.site.value.value?.waiting_on.find((w) => w.code === 'relay.stale');
+  if (!stale) return null;
+  return {
+    word: `${d.name} is offline at this relay`,
+    tone: 'idle',
+    icon: 'cloud',
+    body: (
+      <>
+        <b>
+          {d.name} is offline at this relay since <Time at={stale.since} /> (<Since at={stale.since} />).
+        </b>{' '}
+        The site runs on without it. What you sign waits here until it expires. At the site itself:
+        <Cmd>qb --door site site status</Cmd>
+      </>
+    ),
+  };
+}
+
+function cannot(d: SiteData): Notice | null {
+  const notice = (word: string, body: ComponentChildren): Notice => ({ word, tone: 'act', icon: 'key-round', body });
+  // The terminal that serves this page signs.
+  if (through.value === 'portal') return null;
+  if (able.value === 'insecure') return notice('this page cannot sign', <><b>This page can read but not sign:</b> it was opened over http. Open it over https.</>);
+  if (able.value === 'old') return notice('this browser cannot sign', <><b>This browser cannot sign:</b> it has no Ed25519. You can read. Firefox from 129, Safari from 17 and Chrome from 137 can.</>);
+  if (!d.admins.value.value || author.value || route.value.page === 'keys') return null;
+  return notice(
+    'no key at this door',
+    <>
+      <b>You have no key at this door.</b> You can read. To change things, add a key for this browser with one you have elsewhere.{' '}
+      <Link to={sitePath('keys')} class="btn sm">
+        Add key
+      </Link>
+    </>,
+  );
+}
+
+function rehearsal(d: SiteData): Notice | null {
+  const stand = (d.clusters.value.value ?? []).filter((c) => c.rehearsal).map((c) => c.name);
+  if (stand.length === 0) return null;
+  return {
+    word: 'a rehearsal runs',
+    tone: 'reh',
+    icon: 'flask-conical',
+    body: (
+      <>
+        <b>Rehearsal.</b> {stand.slice(0, 3).join(', ')}
+        {stand.length > 3 ? ` and ${stand.length - 3} more` : ''} {stand.length === 1 ? 'runs' : 'run'} stand-in processes in a folder. It is not Kubernetes and holds no workload.
+      </>
+    ),
+  };
+}
+
+export function Banner() {
+  const d = data.value;
+  const all = d ? notices(d) : [];
+  const first = all[0];
+  if (!first) return null;
+  const rest = all.slice(1);
+  return (
+    <>
+      <div class={`banner ${first.tone === 'idle' ? '' : first.tone}`} key={first.word} role={first.tone === 'bad' ? 'alert' : 'status'}>
+        <Icon name={first.icon} />
+        <span class="grow">{first.body}</span>
+      </div>
+      {rest.length > 0 ? <p class="more">and {rest.length} more {rest.length === 1 ? 'notice' : 'notices'}: {rest.map((n) => n.word).join(', ')}</p> : null}
+    </>
+  );
+}
