@@ -186,6 +186,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(knock::client::ask_when_lonely(node.clone()));
     tasks.spawn(report::run(node.clone()));
     tasks.spawn(uplink::run(node.clone()));
+    tasks.spawn(crate::alerts::run(node.clone()));
     tasks.spawn(bundles::keep(node.clone()));
     tasks.spawn(said::hello(node.clone()));
     tasks.spawn(seats::follow(node.clone()));

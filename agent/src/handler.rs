@@ -14,10 +14,10 @@ use qb_model::board::NodeReport;
 use crate::node::Node;
 use crate::preflight::ttl;
 use crate::rpc::{
-    self, BLOB_PART, BlobPart, BlobRequest, BoardAnswer, OpenAnswer, OpenPorts, ProbeRequest, Propose,
-    SecretRequest, kind,
+    self, BLOB_PART, BlobPart, BlobRequest, BoardAnswer, HistoryAnswer, OpenAnswer, OpenPorts, ProbeRequest,
+    Propose, SecretRequest, kind,
 };
-use crate::{events, knock, preflight, propose, report, secrets};
+use crate::{alerts, events, knock, preflight, propose, report, secrets};
 
 /// How long a leader works on a proposal that another node forwards.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -127,6 +127,11 @@ impl MeshHandler {
             kind::PROBE => {
                 let request: ProbeRequest = read(body)?;
                 answer(&preflight::probe_all(node, request).await?)
+            }
+            kind::ALERTS => answer(&alerts::answer(node)),
+            kind::HISTORY => {
+                let of: Option<NodeId> = read(body)?;
+                answer::<HistoryAnswer>(&node.recorder.samples(of.as_ref(), events::now()))
             }
             _ => Err(format!("kind {kind} is not known on the control lane: upgrade this agent")),
         }

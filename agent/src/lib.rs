@@ -21,11 +21,13 @@
 //! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
 //! | `reconcile` `secrets` `report` `host` | carrying out orders; join secrets; reports |
+//! | `alerts` `history` | what is wrong, told at every door; the last hour |
 //! | `door` `events` `text` `id` | the API; what happened; safe text; `qb-agent id` |
 //!
 //! Invariants: no business rule here, the model decides; nothing changes desired state but the log;
 //! every task ends with the daemon; nothing that a peer sends is shown uncleaned or held unbounded.
 
+pub mod alerts;
 pub mod blobs;
 pub mod bundles;
 pub mod config;
@@ -36,6 +38,7 @@ pub mod events;
 pub mod files;
 pub mod found;
 pub mod handler;
+pub mod history;
 pub mod host;
 pub mod id;
 pub mod identity;

@@ -91,6 +91,10 @@ pub struct Node {
     pub health: Mutex<Health>,
     /// Held while a secret is minted and offered.
     pub minting: tokio::sync::Mutex<()>,
+    /// What is wrong at the site, as this node knows it.
+    pub watch: crate::alerts::Watch,
+    /// The last hour of every node that this one heard.
+    pub recorder: crate::history::Recorder,
     /// When the agent started, by its clock.
     pub started: Millis,
     /// True once this node learned that it was revoked.
@@ -165,6 +169,8 @@ impl Node {
             open_runs: OpenRuns::default(),
             health: Mutex::default(),
             minting: tokio::sync::Mutex::new(()),
+            watch: crate::alerts::Watch::default(),
+            recorder: crate::history::Recorder::default(),
             started: events::now(),
             revoked: watch::channel(false).0,
             ending: watch::channel(None).0,
@@ -359,6 +365,8 @@ impl Node {
             let addresses = report.mesh.iter().filter_map(|a| a.parse().ok()).collect();
             mesh.learn_addresses(report.node, addresses);
         }
-        self.board().hear(report, events::now());
+        let now = events::now();
+        self.recorder.hear(&report, now);
+        self.board().hear(report, now);
     }
 }

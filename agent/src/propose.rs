@@ -127,7 +127,8 @@ fn first_time(answer: ProposeAnswer, unknown: bool) -> ProposeAnswer {
     }
 }
 
-fn target(node: &Node, hint: Option<NodeId>) -> Option<NodeId> {
+/// Who to ask for the leader's word: the leader, or a voter that may know it.
+pub(crate) fn target(node: &Node, hint: Option<NodeId>) -> Option<NodeId> {
     let raft = node.raft();
     if raft.is_leader() {
         return Some(node.id());

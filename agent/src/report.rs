@@ -18,16 +18,18 @@ const EVERY: Duration = Duration::from_secs(1);
 const APART: Duration = Duration::from_millis(50);
 /// Deadline of one report.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How often facts that cost something to gather are gathered again.
-const FACTS_EVERY: u32 = 15;
+/// How often facts that cost something to gather are gathered again: disk and memory among them.
+const FACTS_EVERY: Duration = Duration::from_secs(10);
 
 /// Reports for as long as the agent runs.
 pub async fn run(node: Arc<Node>) {
     let mut sequence = 0u64;
+    let mut gathered = Instant::now();
     let mut work = node.work.subscribe();
     loop {
         sequence += 1;
-        if sequence.is_multiple_of(u64::from(FACTS_EVERY)) {
+        if gathered.elapsed() >= FACTS_EVERY {
+            gathered = Instant::now();
             let at = node.clone();
             let fresh = tokio::task::spawn_blocking(move || crate::host::facts(&at.config)).await;
             if let Ok(Ok(facts)) = fresh {
@@ -60,6 +62,8 @@ async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
         mesh: vec![node.mesh_address().to_string()],
         load_milli: load.load_milli,
         memory_used_bytes: load.memory_used_bytes,
+        uptime_s: load.uptime_s,
+        started: node.started,
         work: node.work.borrow().clone(),
         units,
         applied: node.site().applied(),
@@ -118,6 +122,9 @@ fn votes(node: &Node) -> bool {
 }
 
 fn learn(node: &Node, answer: &ReportAnswer) {
+    if let Some(mark) = answer.alerts {
+        node.watch.hear_of(mark);
+    }
     // A voter that is further than this node and knows nothing of its seat: the group goes on
     // without it, and a member that was removed is not told by the log.
     if let Some(mine) = node.raft().raft_id {
@@ -148,7 +155,7 @@ pub fn take(node: &Node, from: NodeId, report: NodeReport) -> Result<ReportAnswe
     if report.node != from || report.v != 1 {
         return Err("a report speaks for its sender only".into());
     }
-    let mut report = NodeReport { facts: crate::text::clean_facts(report.facts), ..report };
+    let mut report = crate::text::clean_report(report);
     report.uplinks.truncate(crate::uplink::MAX_RELAYS);
     node.hear(report);
     let state = node.site();
@@ -163,7 +170,8 @@ pub fn take(node: &Node, from: NodeId, report: NodeReport) -> Result<ReportAnswe
     voters.sort();
     let seat = state.node(&from).and_then(|n| n.seat);
     let uplinks = crate::uplink::holders(node);
-    Ok(ReportAnswer { addresses, voters, seat, applied: state.applied(), uplinks })
+    let alerts = node.watch.mark();
+    Ok(ReportAnswer { addresses, voters, seat, applied: state.applied(), uplinks, alerts })
 }
 
 /// The board as this door shows it: its own on a voter, a voter's elsewhere.

@@ -2,8 +2,10 @@
 //! mesh has proved who asks and has bounded the bytes.
 
 use bytes::Bytes;
+use qb_model::alerts::{Kept, Mark};
 use qb_model::board::Board;
 use qb_model::facts::Facts;
+use qb_model::history::Sample;
 use qb_model::preflight::{Port, Probe};
 use qb_model::{Digest, HostName, Millis, Name, NodeId, PublicKey, RaftId};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,10 @@ pub mod kind {
     pub const OPEN: u8 = 6;
     /// Probe others: [`super::ProbeRequest`], answered by a list of probes.
     pub const PROBE: u8 = 7;
+    /// The alerts of the site, answered by an [`super::AlertsAnswer`].
+    pub const ALERTS: u8 = 20;
+    /// The last hour of a node, or of the site for none: answered by a [`super::HistoryAnswer`].
+    pub const HISTORY: u8 = 21;
     /// A part of a bundle, on the bulk lane: [`super::BlobRequest`], answered by the bytes.
     pub const BLOB: u8 = 100;
 }
@@ -101,6 +107,8 @@ pub struct ReportAnswer {
     pub applied: u64,
     /// Who holds links to relays, as the voter hears it.
     pub uplinks: Vec<(NodeId, Vec<PublicKey>)>,
+    /// Which list of alerts the leader has; none if the voter does not lead.
+    pub alerts: Option<Mark>,
 }
 
 /// The board and the clock of who answers, so that ages can be told.
@@ -252,3 +260,15 @@ pub struct Admit {
     /// Who votes.
     pub voters: Vec<NodeId>,
 }
+
+/// The alerts, if who was asked leads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum AlertsAnswer {
+    /// The leader's list, and which one it is.
+    List(Mark, Kept),
+    /// Not the leader; who may be.
+    NotLeader(Option<NodeId>),
+}
+
+/// What a voter heard in the last hour, oldest first.
+pub type HistoryAnswer = Vec<Sample>;

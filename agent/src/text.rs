@@ -1,5 +1,6 @@
 //! Text that others sent, made safe to show and bounded.
 
+use qb_model::board::NodeReport;
 use qb_model::facts::Facts;
 
 /// Longest text of a fact, in characters.
@@ -7,15 +8,44 @@ const MAX_TEXT: usize = 128;
 /// Most addresses of a node.
 const MAX_ADDRESSES: usize = 16;
 
+/// Longest text of a step or its error, in characters: what failed, and a command.
+const MAX_STEP: usize = 512;
+
 /// Cuts a text and drops control and direction-changing characters.
 pub fn clean(text: &str) -> String {
+    clean_to(text, MAX_TEXT)
+}
+
+/// As [`clean`], for a sentence of a few lines at most.
+pub fn clean_line(text: &str) -> String {
+    clean_to(text, MAX_STEP)
+}
+
+fn clean_to(text: &str, most: usize) -> String {
     text.chars()
         .filter(|c| {
             !c.is_control()
                 && !matches!(*c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         })
-        .take(MAX_TEXT)
+        .take(most)
         .collect()
+}
+
+/// Cleans a report: what the node is, what it does, how its units are.
+pub fn clean_report(mut report: NodeReport) -> NodeReport {
+    report.bound();
+    report.facts = clean_facts(report.facts);
+    for unit in &mut report.units {
+        unit.name = clean(&unit.name);
+        unit.state = clean(&unit.state);
+    }
+    if let Some(work) = &mut report.work {
+        work.title = clean_to(&work.title, MAX_STEP);
+        if let Some((error, remedy)) = &mut work.error {
+            (*error, *remedy) = (clean_to(error, MAX_STEP), clean_to(remedy, MAX_STEP));
+        }
+    }
+    report
 }
 
 /// Cleans what a node says of itself.

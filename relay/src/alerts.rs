@@ -9,6 +9,9 @@ use qb_portal::view::AlertView;
 use crate::intents::seconds;
 use crate::site::LiveSite;
 
+/// The layer of what the relay raises itself.
+pub(crate) const LAYER: &str = "relay";
+
 /// `site-dark` once no link was there for `dark`, and the marks.
 pub(crate) fn of_site(site: &LiveSite, now: u64, dark: Duration) -> Vec<AlertView> {
     let mut alerts = site.marks.alerts();
@@ -18,10 +21,12 @@ pub(crate) fn of_site(site: &LiveSite, now: u64, dark: Duration) -> Vec<AlertVie
         alerts.push(AlertView {
             rule: "site-dark".to_owned(),
             severity: "critical".to_owned(),
+            layer: LAYER.to_owned(),
             subject: site.name.to_string(),
             text,
             since: Millis(since),
             resolved: None,
+            remedy: Some("qb site status".to_owned()),
         });
     }
     alerts

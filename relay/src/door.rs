@@ -18,8 +18,8 @@ use qb_model::key::{KeyId, KeyKind};
 use qb_model::{Name, PublicKey};
 use qb_portal::paths;
 use qb_portal::view::{
-    AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, IntentView, NodeView,
-    PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
+    NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
 };
 use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 
@@ -212,6 +212,16 @@ impl Site for Front {
 
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         reads::alerts(&self.relay, self.site()?).await
+    }
+
+    async fn node_history(&self, name: &str) -> Answer<HistoryView> {
+        let site = self.site()?;
+        ask::answer(site, Question::get(paths::node_history(&site.id().to_string(), name)), ASK).await
+    }
+
+    async fn history(&self) -> Answer<HistoryView> {
+        let site = self.site()?;
+        ask::answer(site, Question::get(paths::history(&site.id().to_string())), ASK).await
     }
 
     async fn metrics(&self) -> Answer<String> {

@@ -14,21 +14,22 @@ use qb_model::envelope::Envelope;
 use qb_model::intent::Intent;
 use qb_model::key::{KeyId, KeyKind};
 use qb_model::outcome::Outcome;
-use qb_model::{Name, PublicKey, sentence};
+use qb_model::{HostName, Name, NodeId, PublicKey, sentence};
 use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 use qb_portal::view::{
-    AdminView, AlertView, AuditExport, AuditView, BundleView, ClusterView, DoorView, Event, Head, IntentView,
-    NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    AdminView, AlertView, AuditExport, AuditView, BundleView, ClusterView, DoorView, Event, Head,
+    HistoryView, IntentView, NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem,
+    SiteView,
 };
 
 use super::plan::Planner;
 use super::views::Seen;
-use super::{intents, metrics};
-use crate::events;
+use super::{intents, metrics, views};
 use crate::node::Node;
 use crate::report;
 use crate::rpc::{Waiting, kind};
 use crate::uplink::Receipts;
+use crate::{alerts, events, history};
 
 /// Members that are asked who knocks at them.
 const ASKED_FOR_KNOCKS: usize = 12;
@@ -116,6 +117,16 @@ impl AgentSite {
             connected: &connected,
             now: events::now().max(state.log_time()),
         })
+    }
+
+    /// The last hour of a node or of the site.
+    async fn past(&self, of: Option<(NodeId, HostName)>) -> Answer<HistoryView> {
+        let (id, name) = of.unzip();
+        let samples = history::of(&self.node, id).await.ok_or_else(|| {
+            let why = "none of the voters, who keep it, answers this node";
+            Problem::unavailable("The last hour", why, "qb site status shows who votes and who answers")
+        })?;
+        Ok(views::history(name, samples))
     }
 
     fn key_of(&self, envelope: &Envelope) -> Option<(KeyKind, PublicKey, Name, qb_model::action::Role)> {
@@ -286,27 +297,22 @@ impl Site for AgentSite {
     }
 
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
-        let site = self.site().await?;
-        let firing = |code: &str| {
-            matches!(code, "node.silent" | "step.failed" | "unit.unwell" | "site.leader" | "relay.link")
-        };
-        Ok(site
-            .waiting_on
-            .into_iter()
-            .filter(|w| firing(&w.code))
-            .map(|w| AlertView {
-                rule: w.code.replace('.', "-"),
-                severity: if w.code == "site.leader" { "critical" } else { "warning" }.to_owned(),
-                subject: w.subject,
-                text: w.text,
-                since: w.since,
-                resolved: None,
-            })
-            .collect())
+        Ok(alerts::list(&self.node).await.into_iter().map(views::alert).collect())
+    }
+
+    async fn node_history(&self, name: &str) -> Answer<HistoryView> {
+        // Only members report: who knocks is not looked for.
+        let node = find_node(self.seen(false, |seen| seen.nodes()).await, name)?;
+        self.past(Some((node.id, node.name))).await
+    }
+
+    async fn history(&self) -> Answer<HistoryView> {
+        self.past(None).await
     }
 
     async fn metrics(&self) -> Answer<String> {
-        Ok(self.seen(true, metrics::text).await)
+        let alerts = self.alerts().await?;
+        Ok(self.seen(true, |seen| metrics::text(seen, &alerts)).await)
     }
 
     async fn verify_login(&self, envelope: Bytes, expected: LoginExpected) -> Answer<LoginOk> {

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use qb_consensus::RaftView;
 use qb_model::action::NodeRole;
+use qb_model::alerts::Alert;
 use qb_model::assignment::Stage;
 use qb_model::board::{Board, Work};
+use qb_model::history::{STEP_MS, Sample};
 use qb_model::plan::why;
 use qb_model::state::{Cluster, ClusterPhase, NodePhase, NodeRecord, SiteState};
 use qb_model::waiting::WaitingOn;
 use qb_model::words::{fingerprint, words};
-use qb_model::{Generation, Millis, NodeId};
+use qb_model::{Generation, HostName, Millis, NodeId};
 use qb_portal::view::{
-    AdminKeyView, AdminView, ClusterState, ClusterView, Counts, DoorView, Head, MemberView, NodeState,
-    NodeView, SiteView, StageView, VoterView, WorkView,
+    AdminKeyView, AdminView, AlertView, ClusterState, ClusterView, Counts, DoorView, Head, HistoryView,
+    MemberView, NodeState, NodeView, SampleView, SiteView, StageView, VoterView, WorkView,
 };
 
 use crate::rpc::Waiting;
@@ -162,6 +164,9 @@ impl Seen<'_> {
             report_age_ms: None,
             load_milli: None,
             memory_used_bytes: None,
+            disk_bytes: None,
+            disk_free_bytes: None,
+            uptime_s: None,
             work: None,
             waiting_on: None,
         }
@@ -210,6 +215,9 @@ impl Seen<'_> {
             report_age_ms: heard.map(|h| self.now.since(h.at)),
             load_milli: heard.map(|h| h.report.load_milli),
             memory_used_bytes: heard.map(|h| h.report.memory_used_bytes),
+            disk_bytes: heard.map(|h| h.report.facts.disk_bytes),
+            disk_free_bytes: heard.map(|h| h.report.facts.disk_free_bytes),
+            uptime_s: heard.map(|h| h.report.uptime_s),
             work: self.work(record),
             waiting_on: why::of_node(self.state, self.board, record, self.now),
             ..self.blank(record.node, record.host.clone(), state, record.since)
@@ -347,6 +355,32 @@ fn reached(node: &NodeRecord, stage: Stage) -> bool {
 
 fn joined(node: &NodeRecord) -> bool {
     reached(node, Stage::Initialize)
+}
+
+/// An alert.
+pub fn alert(alert: Alert) -> AlertView {
+    AlertView {
+        rule: alert.rule.word().to_owned(),
+        severity: alert.severity.word().to_owned(),
+        layer: alert.rule.layer().word().to_owned(),
+        remedy: Some(alert.rule.remedy(&alert.subject)),
+        subject: alert.subject,
+        text: alert.text,
+        since: alert.since,
+        resolved: alert.resolved,
+    }
+}
+
+/// The last hour of a node, or of the site.
+pub fn history(node: Option<HostName>, samples: Vec<Sample>) -> HistoryView {
+    let sample = |s: Sample| SampleView {
+        at: s.at,
+        nodes: s.nodes,
+        load_milli: s.load_milli,
+        memory_used_bytes: s.memory_used_bytes,
+        disk_used_bytes: s.disk_used_bytes,
+    };
+    HistoryView { v: 1, node, step_ms: STEP_MS, samples: samples.into_iter().map(sample).collect() }
 }
 
 /// Whether a cluster is a rehearsal.

@@ -12,6 +12,8 @@ pub struct Load {
     pub load_milli: u32,
     /// Used memory in bytes.
     pub memory_used_bytes: u64,
+    /// Seconds since the host was booted.
+    pub uptime_s: u64,
 }
 
 /// Gathers what the host is. Blocks for a moment.
@@ -29,12 +31,24 @@ pub fn facts(config: &Config) -> Result<Facts, qb_exec::FactsError> {
 pub fn load() -> Load {
     let average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    Load { load_milli: parse_load(&average), memory_used_bytes: parse_used(&memory) }
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    Load {
+        load_milli: parse_load(&average),
+        memory_used_bytes: parse_used(&memory),
+        uptime_s: parse_uptime(&uptime),
+    }
 }
 
 fn parse_load(text: &str) -> u32 {
     let first = text.split_whitespace().next().and_then(|t| t.parse::<f64>().ok());
-    (first.unwrap_or(0.0) * 1_000.0) as u32
+    // A float beyond the range becomes the nearest number, and none becomes 0.
+    (first.unwrap_or(0.0) * 1_000.0).round() as u32
+}
+
+/// `350735.47 234388.90`: since the boot, and idle.
+fn parse_uptime(text: &str) -> u64 {
+    let whole = text.split(['.', ' ']).next();
+    whole.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
 }
 
 fn parse_used(text: &str) -> u64 {
@@ -42,7 +56,7 @@ fn parse_used(text: &str) -> u64 {
         text.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
     };
     match (field("MemTotal:"), field("MemAvailable:")) {
-        (Some(total), Some(free)) => total.saturating_sub(free) * 1024,
+        (Some(total), Some(free)) => total.saturating_sub(free).saturating_mul(1024),
         _ => 0,
     }
 }
@@ -57,5 +71,8 @@ mod tests {
         assert_eq!(parse_load(""), 0);
         assert_eq!(parse_used("MemTotal:  10 kB\nMemFree: 1 kB\nMemAvailable:  4 kB\n"), 6 * 1024);
         assert_eq!(parse_used("nonsense"), 0);
+        assert_eq!(parse_uptime("350735.47 234388.90\n"), 350_735);
+        assert_eq!([parse_uptime(""), parse_uptime("-3 x"), parse_uptime("7")], [0, 0, 7]);
+        assert_eq!([parse_load("-1 x"), parse_load("NaN"), parse_load("1e99")], [0, 0, u32::MAX]);
     }
 }

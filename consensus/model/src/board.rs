@@ -91,8 +91,12 @@ pub struct NodeReport {
     pub mesh: Vec<String>,
     /// Load average over one minute, in thousandths.
     pub load_milli: u32,
-    /// Used memory in bytes.
+    /// Used memory in bytes; all of it is in the facts, as are the sizes of the disk.
     pub memory_used_bytes: u64,
+    /// Seconds since the host was booted.
+    pub uptime_s: u64,
+    /// When the agent started, by the node's clock.
+    pub started: Millis,
     /// What it is doing.
     pub work: Option<Work>,
     /// Its units.
@@ -101,6 +105,30 @@ pub struct NodeReport {
     pub applied: u64,
     /// Relays that it holds a link to.
     pub uplinks: Vec<PublicKey>,
+}
+
+/// Most units in a report: a node serves one cluster, which has a handful.
+pub const MAX_UNITS: usize = 64;
+/// Most bytes of a memory or a disk, and most seconds since a boot, that are believed: 8 PiB,
+/// which every JSON implementation reads exactly, and sums over a site fit a `u64`.
+const MOST: u64 = 1 << 53;
+
+impl NodeReport {
+    /// Brings the figures into what a machine can have: free is at most the whole, and so is used.
+    pub fn bound(&mut self) {
+        let facts = &mut self.facts;
+        facts.memory_bytes = facts.memory_bytes.min(MOST);
+        facts.disk_bytes = facts.disk_bytes.min(MOST);
+        facts.disk_free_bytes = facts.disk_free_bytes.min(facts.disk_bytes);
+        self.memory_used_bytes = self.memory_used_bytes.min(facts.memory_bytes);
+        self.uptime_s = self.uptime_s.min(MOST);
+        self.units.truncate(MAX_UNITS);
+    }
+
+    /// Used bytes on the file system that holds the agent's state.
+    pub fn disk_used_bytes(&self) -> u64 {
+        self.facts.disk_bytes.saturating_sub(self.facts.disk_free_bytes)
+    }
 }
 
 /// A report and when it was heard, by the listener's clock.
@@ -161,7 +189,7 @@ impl Board {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ids::HostName;
 
@@ -187,6 +215,8 @@ mod tests {
             mesh: Vec::new(),
             load_milli: 0,
             memory_used_bytes: 0,
+            uptime_s: 60,
+            started: Millis(5),
             work: None,
             units: Vec::new(),
             applied: 0,
@@ -202,5 +232,19 @@ mod tests {
         assert!(!board.hear(report(1, 2, 1), Millis(12)), "a repetition");
         assert!(board.hear(report(1, 2, 2), Millis(13)));
         assert_eq!(board.get(&NodeId([1; 32])).unwrap().at, Millis(13));
+    }
+
+    #[test]
+    fn figures_are_what_a_machine_can_have() {
+        let mut said = report(1, 1, 1);
+        said.facts.disk_free_bytes = u64::MAX;
+        said.facts.memory_bytes = u64::MAX;
+        (said.memory_used_bytes, said.uptime_s) = (u64::MAX, u64::MAX);
+        said.bound();
+        assert_eq!((said.facts.disk_free_bytes, said.disk_used_bytes()), (1 << 40, 0));
+        assert_eq!((said.memory_used_bytes, said.facts.memory_bytes, said.uptime_s), (MOST, MOST, MOST));
+        let before = said.clone();
+        said.bound();
+        assert_eq!(said, before);
     }
 }

@@ -15,12 +15,14 @@
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
 //! | `command` `state` | the Raft entry and the state machine |
 //! | `plan` `preflight` `waiting` `facts` `board` `assignment` | what comes next, and why nothing happens |
+//! | `alerts` `history` | what is wrong, told once; the last hour |
 //!
 //! Invariants: no IO, clock, randomness, threads or environment; the same bytes give the same state
 //! on every replica (ordered maps only); nothing unsigned changes what is desired; whatever comes
 //! from outside is bounded before it is decoded; no input makes it panic.
 
 pub mod action;
+pub mod alerts;
 pub mod assignment;
 pub mod audit;
 pub mod board;
@@ -31,6 +33,7 @@ pub mod document;
 pub mod dsse;
 pub mod envelope;
 pub mod facts;
+pub mod history;
 pub mod ids;
 pub mod intent;
 pub mod judge;

@@ -24,6 +24,8 @@ use crate::{events, login, reads, router, view, writes};
         reads::site,
         reads::nodes,
         reads::node,
+        reads::node_history,
+        reads::history,
         reads::clusters,
         reads::cluster,
         reads::admins,

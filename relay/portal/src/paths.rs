@@ -41,6 +41,8 @@ below_site! {
     plan "plan";
     /// Preflights: POST.
     preflight "preflight";
+    /// The site's last hour.
+    history "history";
     /// Alerts.
     alerts "alerts";
     /// Metrics.
@@ -59,6 +61,11 @@ pub fn enrolment(site: &str) -> String {
 /// A node, by name, key, or a prefix of either.
 pub fn node(site: &str, node: &str) -> String {
     format!("{}/{}", nodes(site), segment(node))
+}
+
+/// A node's last hour.
+pub fn node_history(site: &str, name: &str) -> String {
+    format!("{}/history", node(site, name))
 }
 
 /// A cluster.

@@ -9,7 +9,8 @@ use crate::guard::Shown;
 use crate::limits::{AUDIT_DEFAULT, AUDIT_RECORDS};
 use crate::site::Answer;
 use crate::view::{
-    AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, IntentView, NodeView, Problem, SiteView,
+    AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, HistoryView, IntentView, NodeView,
+    Problem, SiteView,
 };
 
 /// The sites behind this door.
@@ -39,6 +40,21 @@ pub(crate) async fn nodes(here: Here) -> Shown<Vec<NodeView>> {
     responses((status = 200, body = NodeView)))]
 pub(crate) async fn node(here: Here) -> Shown<NodeView> {
     here.site.node(here.node()?).await.map(Json)
+}
+
+/// The last hour of a node: load, memory and disk, one sample each 15 seconds.
+#[utoipa::path(get, path = "/v1/sites/{site}/nodes/{node}/history", tag = "node",
+    params(("node" = String, Path, description = "Name or key, or the beginning of one.")),
+    responses((status = 200, body = HistoryView)))]
+pub(crate) async fn node_history(here: Here) -> Shown<HistoryView> {
+    here.site.node_history(here.node()?).await.map(Json)
+}
+
+/// The last hour of the site: the sums over all nodes that were heard.
+#[utoipa::path(get, path = "/v1/sites/{site}/history", tag = "site",
+    responses((status = 200, body = HistoryView)))]
+pub(crate) async fn history(here: Here) -> Shown<HistoryView> {
+    here.site.history().await.map(Json)
 }
 
 /// All clusters.

@@ -41,6 +41,8 @@ table! {
     get "/v1/sites/{site}" => reads::site;
     get "/v1/sites/{site}/nodes" => reads::nodes;
     get "/v1/sites/{site}/nodes/{node}" => reads::node;
+    get "/v1/sites/{site}/nodes/{node}/history" => reads::node_history;
+    get "/v1/sites/{site}/history" => reads::history;
     get "/v1/sites/{site}/clusters" => reads::clusters;
     get "/v1/sites/{site}/clusters/{name}" => reads::cluster;
     get "/v1/sites/{site}/admins" => reads::admins;

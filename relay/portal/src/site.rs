@@ -10,8 +10,8 @@ use qb_model::action::Role;
 use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
 use crate::view::{
-    AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, IntentView, NodeView,
-    PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
+    NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
 };
 
 /// What every method answers with.
@@ -126,6 +126,10 @@ pub trait Site: Send + Sync + 'static {
     async fn audit(&self, from: u64, limit: u32) -> Answer<AuditExport>;
     /// Alerts that fire, and those that ended lately.
     async fn alerts(&self) -> Answer<Vec<AlertView>>;
+    /// The last hour of a node, named as in [`Site::node`].
+    async fn node_history(&self, name: &str) -> Answer<HistoryView>;
+    /// The last hour of the site: sums over its nodes.
+    async fn history(&self) -> Answer<HistoryView>;
     /// Metrics in the text format of Prometheus.
     async fn metrics(&self) -> Answer<String>;
 

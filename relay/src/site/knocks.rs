@@ -87,6 +87,9 @@ impl Waiting {
             report_age_ms: None,
             load_milli: None,
             memory_used_bytes: None,
+            disk_bytes: None,
+            disk_free_bytes: None,
+            uptime_s: None,
             work: None,
             waiting_on: Some(WaitingOn::person("node.authorize", self.host.as_str(), text, since, way)),
         }

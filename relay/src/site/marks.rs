@@ -64,10 +64,12 @@ impl Mark {
         AlertView {
             rule: rule.to_owned(),
             severity: "critical".to_owned(),
+            layer: crate::alerts::LAYER.to_owned(),
             subject,
             text: text.to_owned(),
             since: Millis(since),
             resolved: None,
+            remedy: None,
         }
     }
 }

@@ -264,6 +264,13 @@ impl Site for Door {
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         Ok(vec![])
     }
+    async fn node_history(&self, name: &str) -> Answer<HistoryView> {
+        let node = self.node(name).await?;
+        Ok(HistoryView { v: 1, node: Some(node.name), step_ms: 15_000, samples: vec![] })
+    }
+    async fn history(&self) -> Answer<HistoryView> {
+        Ok(HistoryView { v: 1, node: None, step_ms: 15_000, samples: vec![] })
+    }
     async fn metrics(&self) -> Answer<String> {
         Ok("qb_up 1\n".into())
     }

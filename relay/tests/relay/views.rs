@@ -73,6 +73,9 @@ pub(crate) fn nodes(site: &FakeSite) -> Vec<NodeView> {
         report_age_ms: Some(5),
         load_milli: None,
         memory_used_bytes: None,
+        disk_bytes: None,
+        disk_free_bytes: None,
+        uptime_s: None,
         work: None,
         waiting_on: None,
     };

@@ -268,6 +268,12 @@ impl Site for FakeSite {
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         Ok(Vec::new())
     }
+    async fn node_history(&self, _name: &str) -> Answer<HistoryView> {
+        Ok(HistoryView { v: 1, node: None, step_ms: 15_000, samples: Vec::new() })
+    }
+    async fn history(&self) -> Answer<HistoryView> {
+        Ok(HistoryView { v: 1, node: None, step_ms: 15_000, samples: Vec::new() })
+    }
     async fn metrics(&self) -> Answer<String> {
         Ok(String::new())
     }

@@ -356,6 +356,8 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         mesh: vec![],
         load_milli: 100,
         memory_used_bytes: 1 << 30,
+        uptime_s: 86_400,
+        started: Millis(NOW),
         work: None,
         units: vec![],
         applied: 0,

@@ -1,6 +1,6 @@
 //! What happened: events, audit, alerts.
 
-use qb_model::{Digest, Millis, SiteId};
+use qb_model::{Digest, HostName, Millis, SiteId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -70,9 +70,11 @@ pub struct AlertView {
     pub rule: String,
     /// `critical` or `warning`.
     pub severity: String,
+    /// What it is about: `host`, `kubernetes`, `add-on`, `qb`, or `relay` for what the relay raises.
+    pub layer: String,
     /// What it is about.
     pub subject: String,
-    /// The sentence with its number.
+    /// The sentence with its number, after the subject.
     pub text: String,
     /// Since when.
     #[schema(value_type = u64)]
@@ -80,4 +82,36 @@ pub struct AlertView {
     /// When it was over; none while it fires.
     #[schema(value_type = Option<u64>)]
     pub resolved: Option<Millis>,
+    /// The command to begin with, `on HOST: ` in front where it matters.
+    pub remedy: Option<String>,
+}
+
+/// What was heard in one step: of a node, or summed over the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SampleView {
+    /// When the step began.
+    #[schema(value_type = u64)]
+    pub at: Millis,
+    /// Nodes that were heard in it: 1 for a node; the sums of a site dip where this does.
+    pub nodes: u32,
+    /// Load average over one minute, in thousandths.
+    pub load_milli: u64,
+    /// Used memory in bytes.
+    pub memory_used_bytes: u64,
+    /// Used bytes on the file system of the agent's state.
+    pub disk_used_bytes: u64,
+}
+
+/// The last hour of a node, or the sums over all nodes of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryView {
+    /// Version of this document: 1.
+    pub v: u8,
+    /// The node's name; none for the site.
+    #[schema(value_type = Option<String>)]
+    pub node: Option<HostName>,
+    /// Milliseconds between two samples.
+    pub step_ms: u64,
+    /// What was heard, oldest first; a step in which nothing was heard is left out.
+    pub samples: Vec<SampleView>,
 }

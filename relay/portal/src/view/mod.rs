@@ -11,7 +11,7 @@ mod problem;
 mod site;
 
 pub use cluster::{ClusterState, ClusterView, MemberView, StageView};
-pub use event::{AlertView, AuditExport, AuditView, Event};
+pub use event::{AlertView, AuditExport, AuditView, Event, HistoryView, SampleView};
 pub use intent::{
     IntentState, IntentView, PlanRequest, PlanView, PlannedNode, PlannedStage, PreflightRequest,
     PreflightView, Says,

@@ -92,6 +92,12 @@ pub struct NodeView {
     pub load_milli: Option<u32>,
     /// Used memory in bytes.
     pub memory_used_bytes: Option<u64>,
+    /// Size in bytes of the file system of its agent's state.
+    pub disk_bytes: Option<u64>,
+    /// Free bytes on it.
+    pub disk_free_bytes: Option<u64>,
+    /// Seconds since the host was booted, as of its last report.
+    pub uptime_s: Option<u64>,
     /// What it is doing.
     pub work: Option<WorkView>,
     /// Why nothing happens.

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::ask::{ask, get, local};
 use crate::doors::filled;
-use crate::stub::{Stub, event, facts, finding, head, node_view, site_view, waiting};
+use crate::stub::{
+    Stub, alert_view, event, facts, finding, head, history_view, node_view, sample_view, site_view, waiting,
+};
 
 /// `(method, path, operation)` of the document.
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
@@ -101,6 +103,7 @@ fn every_reference_leads_somewhere() {
         "Event",
         "AuditExport",
         "AlertView",
+        "HistoryView",
         "AdminView",
         "BundleView",
         "Head",
@@ -140,6 +143,9 @@ fn schemas_are_what_is_sent() {
     check("SiteView", site_view());
     check("Head", head());
     check("Event", event(1));
+    check("AlertView", alert_view());
+    check("HistoryView", history_view(None));
+    check("SampleView", sample_view());
     check("Problem", qb_portal::view::Problem::no_route("/"));
 }
 

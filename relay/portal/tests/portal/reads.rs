@@ -8,7 +8,7 @@ use qb_portal::{IntentKey, paths};
 use serde::de::DeserializeOwned;
 
 use crate::ask::{SITE, ask, get, local};
-use crate::stub::{Asked, Stub, digest, node_view, site_id, site_view};
+use crate::stub::{Asked, Stub, digest, history_view, node_view, site_id, site_view};
 
 /// The answer as its view.
 async fn read<T: DeserializeOwned>(path: String) -> T {
@@ -26,6 +26,9 @@ async fn every_view_is_shown() {
     assert_eq!(read::<Vec<NodeView>>(paths::nodes("lyon")).await, [node_view()]);
     assert_eq!(read::<NodeView>(paths::node("lyon", "lyon-r1-01")).await, node_view());
     assert_eq!(read::<Vec<ClusterView>>(paths::clusters("lyon")).await.len(), 1);
+    assert_eq!(read::<HistoryView>(paths::history("lyon")).await, history_view(None));
+    let name = Some(node_view().name);
+    assert_eq!(read::<HistoryView>(paths::node_history("lyon", "lyon-r1-01")).await, history_view(name));
     let cluster: ClusterView = read(paths::cluster("lyon", "clus100")).await;
     assert_eq!(cluster.name.as_str(), "clus100");
     assert_eq!(read::<Vec<AdminView>>(paths::admins("lyon")).await.len(), 1);
@@ -159,6 +162,7 @@ async fn wrong_methods_are_405() {
 fn a_text_never_leaves_its_segment() {
     assert_eq!(paths::node("lyon", "../admins?x#y"), "/v1/sites/lyon/nodes/..%2Fadmins%3Fx%23y");
     assert_eq!(paths::node("lyon", ".."), "/v1/sites/lyon/nodes/%2E%2E");
+    assert_eq!(paths::node_history("lyon", "a/b"), "/v1/sites/lyon/nodes/a%2Fb/history");
     assert_eq!(paths::node("lyon", "a.b"), "/v1/sites/lyon/nodes/a.b");
     assert_eq!(paths::submit("lyon", Duration::from_secs(10)), "/v1/sites/lyon/intents?wait=10s");
     assert_eq!(paths::events("lyon", Some(3)), "/v1/sites/lyon/events?after=3");

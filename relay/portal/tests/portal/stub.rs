@@ -150,8 +150,33 @@ pub fn node_view() -> NodeView {
         report_age_ms: None,
         load_milli: None,
         memory_used_bytes: None,
+        disk_bytes: None,
+        disk_free_bytes: None,
+        uptime_s: None,
         work: None,
         waiting_on: None,
+    }
+}
+
+pub fn sample_view() -> SampleView {
+    let (load_milli, memory_used_bytes, disk_used_bytes) = (250, 3 << 30, 5 << 30);
+    SampleView { at: Millis(15_000), nodes: 1, load_milli, memory_used_bytes, disk_used_bytes }
+}
+
+pub fn history_view(node: Option<qb_model::HostName>) -> HistoryView {
+    HistoryView { v: 1, node, step_ms: 15_000, samples: vec![sample_view()] }
+}
+
+pub fn alert_view() -> AlertView {
+    AlertView {
+        rule: "node-silent".into(),
+        severity: "critical".into(),
+        layer: "host".into(),
+        subject: "lyon-r1-01".into(),
+        text: "is silent: no report for 41 s".into(),
+        since: Millis(1),
+        resolved: Some(Millis(2)),
+        remedy: Some("on lyon-r1-01: systemctl status qb-agent".into()),
     }
 }
 
@@ -302,6 +327,12 @@ impl Site for Stub {
     }
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         Err(Problem::unavailable("Alerts", "no leader is known", "qb site status"))
+    }
+    async fn node_history(&self, name: &str) -> Answer<HistoryView> {
+        self.node(name).await.map(|node| history_view(Some(node.name)))
+    }
+    async fn history(&self) -> Answer<HistoryView> {
+        Ok(history_view(None))
     }
     async fn metrics(&self) -> Answer<String> {
         Ok("qb_up 1\n".into())
