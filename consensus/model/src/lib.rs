@@ -14,6 +14,7 @@
 //! | `charter` `action` `intent` `outcome` `sentence` | what admins sign and what became of it |
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
 //! | `command` `state` | the Raft entry and the state machine |
+//! | `attest` | what voters signed of the state, verified from the charter; what a reader remembers |
 //! | `plan` `preflight` `waiting` `facts` `board` `assignment` | what comes next, and why nothing happens |
 //! | `alerts` `history` | what is wrong, told once; the last hour |
 //!
@@ -24,6 +25,7 @@
 pub mod action;
 pub mod alerts;
 pub mod assignment;
+pub mod attest;
 pub mod audit;
 pub mod board;
 pub mod chain;

@@ -123,3 +123,20 @@ pub const LOGIN_MS: u64 = 2 * 60_000;
 pub const GRANT_MS: u64 = 15 * 60_000;
 /// Artifacts of a bundle.
 pub const BUNDLE_ARTIFACTS: usize = 256;
+
+/// Links of a chain of voters: one a day for ten years; a chain that long needs a new founding.
+pub const VOTER_LINKS: usize = 4096;
+/// Signatures of a checkpoint or a link that are looked at: each voter's, once more from a node that
+/// collected twice.
+pub const VOTER_SIGNATURES: usize = 2 * VOTERS;
+/// Intents that an attestation cites for its voters: one each at most.
+pub const ATTESTED_INTENTS: usize = VOTERS;
+/// Bytes of an attestation as JSON: the trust log at its bound with its escapes, seven cited
+/// envelopes, a thousand links; what a relay carries in one answer.
+pub const ATTESTATION_BYTES: usize = 8 * 1024 * 1024;
+/// A signed time that is older by the reader's clock makes a view stale (test S28): three
+/// checkpoints of an idle site were missed.
+pub const STALE_MS: u64 = 90_000;
+/// How far a voter's clock may lie from the time that it attests: a second one to sign, and the error
+/// of a clock that nobody tends.
+pub const ATTEST_CLOCK_MS: u64 = 60_000;

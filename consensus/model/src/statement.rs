@@ -90,6 +90,29 @@ pub trait Statement: Serialize + DeserializeOwned {
     }
 }
 
+fn framed<T: Statement>(body: &[u8]) -> Result<(), StatementError> {
+    let purpose = T::PURPOSE;
+    if body.len() > T::MAX {
+        return Err(StatementError::TooLarge { purpose, len: body.len(), max: T::MAX });
+    }
+    if body.first() == Some(&1) { Ok(()) } else { Err(StatementError::Encoding(purpose)) }
+}
+
+/// Reads a body that several keys signed: its form and bounds, no signature.
+///
+/// # Errors
+/// Anything that is not exact and within its bounds.
+pub(crate) fn read_body<T: Statement>(body: &[u8]) -> Result<T, StatementError> {
+    let purpose = T::PURPOSE;
+    framed::<T>(body)?;
+    let value: T = postcard::from_bytes(body).map_err(|_| StatementError::Encoding(purpose))?;
+    if value.version() != 1 || value.to_body() != body {
+        return Err(StatementError::Encoding(purpose));
+    }
+    value.check().map_err(|rule| StatementError::Value { purpose, rule })?;
+    Ok(value)
+}
+
 /// A body with its signature, as it travels. Nothing is verified yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedBytes {
@@ -108,21 +131,12 @@ impl SignedBytes {
     /// Anything that is not exact, valid, and signed by the key that the body names.
     pub fn open<T: Statement>(&self) -> Result<Signed<T>, StatementError> {
         let purpose = T::PURPOSE;
-        if self.body.len() > T::MAX {
-            return Err(StatementError::TooLarge { purpose, len: self.body.len(), max: T::MAX });
-        }
-        if self.body.first() != Some(&1) {
-            return Err(StatementError::Encoding(purpose));
-        }
+        framed::<T>(&self.body)?;
         check_public_key(&self.key)?;
         if !verify(purpose, &self.body, &self.key, &self.sig.0) {
             return Err(StatementError::Signature(purpose));
         }
-        let value: T = postcard::from_bytes(&self.body).map_err(|_| StatementError::Encoding(purpose))?;
-        if value.version() != 1 || value.to_body() != self.body {
-            return Err(StatementError::Encoding(purpose));
-        }
-        value.check().map_err(|rule| StatementError::Value { purpose, rule })?;
+        let value: T = read_body(&self.body)?;
         if value.signer().is_some_and(|key| key != self.key) {
             return Err(StatementError::Signer(purpose));
         }

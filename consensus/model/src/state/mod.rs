@@ -12,6 +12,7 @@
 mod apply;
 mod attach;
 mod cluster;
+mod digest;
 mod intents;
 mod leave;
 mod nodes;
