@@ -114,3 +114,81 @@ fn trust_of(charter: &[u8], log: &[qb_model::trust::TrustEntry]) -> Result<Trust
     let charter = Charter::verify(charter).map_err(|e| e.to_string())?;
     replay_log(&charter, log).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qb_model::action::{AuthorizedNode, KeyClass, NewKey};
+    use qb_model::charter::{CharterBody, Founder};
+    use qb_model::dsse::{SecretKey, Signer as _};
+    use qb_model::intent::{Anchor, Intent};
+    use qb_model::{Digest, Millis, Nonce16};
+
+    const ISSUED: Millis = Millis(1_800_000_000_000);
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_bytes(&[n; 32])
+    }
+
+    fn node(n: u8) -> NodeId {
+        NodeId(key(n).public_key().0)
+    }
+
+    /// A charter whose only admin has key 1.
+    fn charter() -> Vec<u8> {
+        let keys = vec![NewKey { key: key(1).public_key(), class: KeyClass::Cli, expires_ms: None }];
+        let body = CharterBody {
+            v: 1,
+            name: "lyon".parse().unwrap(),
+            nonce: Nonce16([3; 16]),
+            founders: vec![Founder { admin: "mira".parse().unwrap(), name: "Mira".into(), keys }],
+            recovery: None,
+            relays: Vec::new(),
+            issued_ms: ISSUED,
+        };
+        body.sign(&[&key(1)]).to_bytes()
+    }
+
+    /// An admission by the intent of whoever has key `by`, for node `who`.
+    fn admit(charter: &[u8], by: u8, who: u8) -> Admit {
+        let site = Charter::verify(charter).unwrap().site_id();
+        let (host, knock) = ("n".parse().unwrap(), Digest([9; 32]));
+        let intent = Intent {
+            v: 1,
+            site,
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            by: "mira".parse().unwrap(),
+            issued_ms: ISSUED,
+            expires_ms: ISSUED.plus(600_000),
+            anchor: Anchor { index: 1, hash: Digest([8; 32]) },
+            after: None,
+            expect: Vec::new(),
+            action: Action::NodeAuthorize { nodes: vec![AuthorizedNode { node: node(who), host, knock }] },
+            note: None,
+        };
+        let envelope = intent.sign(&[&key(by)]).unwrap().to_bytes();
+        Admit { envelope, index: 7, trust_log: Vec::new(), members: Vec::new(), voters: Vec::new() }
+    }
+
+    #[test]
+    fn only_an_admin_of_this_charter_lets_this_node_in() {
+        let charter = charter();
+        assert_eq!(verify_admit(&admit(&charter, 1, 5), &charter, node(5)), Ok(()));
+        for (what, admit) in [
+            ("signed by nobody's key", admit(&charter, 2, 5)),
+            ("for another node", admit(&charter, 1, 6)),
+            ("no intent", Admit { envelope: b"{}".to_vec(), ..admit(&charter, 1, 5) }),
+            ("a trust log of somebody else's", {
+                let mut admit = admit(&charter, 1, 5);
+                let (parent, digest) = (Digest([1; 32]), Digest([2; 32]));
+                let envelope = admit.envelope.clone();
+                let entry =
+                    qb_model::trust::TrustEntry { parent, digest, index: 2, log_time: ISSUED, envelope };
+                admit.trust_log.push(entry);
+                admit
+            }),
+        ] {
+            assert!(verify_admit(&admit, &charter, node(5)).is_err(), "{what}");
+        }
+    }
+}

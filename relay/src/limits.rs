@@ -18,6 +18,9 @@ pub const LINKS_SITE: usize = 2;
 pub const UNPROVEN_SITE: usize = 4;
 /// Nodes that knock through the relay, of a site.
 pub const KNOCKS_SITE: usize = 64;
+/// Links of nodes that wait, of a site: those that knock, and as many that were let in and have yet
+/// to hear it.
+pub const WAITING_SITE: usize = 2 * KNOCKS_SITE;
 /// How long a link may take to prove its node, or to knock.
 pub const PROVE: Duration = Duration::from_secs(10);
 /// Connections whose upgrade or handshake is under way, of a relay.

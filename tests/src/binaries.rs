@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result, bail};
 /// Variable that names another directory of programs, a release build for instance.
 pub const BIN_DIR: &str = "QB_BIN_DIR";
 
+/// The relay's program.
+const RELAY: &str = "qb-relay";
+
 /// The programs under test.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -17,7 +20,7 @@ pub struct Binaries {
     pub agent: PathBuf,
     /// `qb`.
     pub qb: PathBuf,
-    /// `qb-relay`.
+    /// `qb-relay`; see [`Self::with_relay`].
     pub relay: PathBuf,
 }
 
@@ -42,7 +45,15 @@ impl Binaries {
 
     fn of(dir: PathBuf) -> Result<Self> {
         let (agent, qb) = (program(&dir, "qb-agent")?, program(&dir, "qb")?);
-        Ok(Self { agent, qb, relay: program(&dir, "qb-relay")?, dir })
+        Ok(Self { agent, qb, relay: dir.join(RELAY), dir })
+    }
+
+    /// The same programs, of which the relay is not needed by everybody.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn with_relay(self) -> Result<Self> {
+        Ok(Self { relay: program(&self.dir, RELAY)?, ..self })
     }
 
     /// The same programs below another directory, so that a build in the meantime replaces nothing
@@ -53,7 +64,8 @@ impl Binaries {
     pub fn pinned(&self, dir: &Path) -> Result<Self> {
         let pinned = dir.join("bin");
         fs::create_dir_all(&pinned).with_context(|| format!("cannot make {}", pinned.display()))?;
-        for from in [&self.agent, &self.qb, &self.relay] {
+        let relay = self.relay.is_file().then_some(&self.relay);
+        for from in [&self.agent, &self.qb].into_iter().chain(relay) {
             let to = pinned.join(from.file_name().unwrap_or_default());
             // Another file system takes no link.
             let placed = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));

@@ -63,6 +63,7 @@ impl Link {
         let teller = Teller {
             node: node.clone(),
             relay,
+            number: node.uplinks.next_number(),
             url: url.to_owned(),
             waits,
             receipts: receipts.clone(),
@@ -82,6 +83,7 @@ impl Link {
 struct Teller {
     node: Arc<Node>,
     relay: PublicKey,
+    number: u64,
     url: String,
     waits: bool,
     receipts: Arc<Receipts>,
@@ -96,7 +98,7 @@ impl Teller {
             () = self.tell_events(), if !self.waits => {}
             () = stop.cancelled() => {}
         }
-        self.node.uplinks.note(&self.relay, None, false);
+        self.node.uplinks.note(&self.relay, self.number, None, false);
         self.node.report_now.notify_one();
     }
 
@@ -106,7 +108,7 @@ impl Teller {
         let mut told = None;
         loop {
             let now = state.borrow_and_update().clone();
-            self.node.uplinks.note(&self.relay, Some(now.clone()), !self.waits);
+            self.node.uplinks.note(&self.relay, self.number, Some(now.clone()), !self.waits);
             self.node.report_now.notify_one();
             let text = match now {
                 LinkState::Dialling => None,

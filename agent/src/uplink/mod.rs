@@ -57,20 +57,18 @@ enum Stand {
     Out,
 }
 
-/// Who holds links, as this node hears it: itself and the nodes whose reports are fresh.
+/// Who holds links, as this node hears it: itself and the connected nodes whose reports are fresh.
 pub fn holders(node: &Node) -> Vec<(NodeId, Vec<PublicKey>)> {
-    let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
     let (me, now) = (node.id(), events::now());
-    let mut all: Vec<(NodeId, Vec<PublicKey>)> = node
-        .board()
-        .iter()
-        .filter(|heard| {
-            let report = &heard.report;
-            let fresh = connected.contains(&report.node) && now.since(heard.at) <= FRESH_MS;
-            report.node != me && fresh && !report.uplinks.is_empty()
-        })
-        .map(|heard| (heard.report.node, heard.report.uplinks.clone()))
-        .collect();
+    let mut all: Vec<(NodeId, Vec<PublicKey>)> = Vec::new();
+    for heard in node.board().iter() {
+        let report = &heard.report;
+        if report.node != me && !report.uplinks.is_empty() && now.since(heard.at) <= FRESH_MS {
+            all.push((report.node, report.uplinks.clone()));
+        }
+    }
+    let peers = node.mesh().map(qb_mesh::Mesh::watch_peers);
+    all.retain(|(holder, _)| peers.as_ref().is_some_and(|peers| peers.borrow().contains_key(holder)));
     let own = node.uplinks.up();
     if !own.is_empty() {
         all.push((me, own));
@@ -163,7 +161,8 @@ impl Keeper {
             });
             let holds = match stand {
                 Stand::Waits => true,
-                Stand::Member => place.is_chosen(&self.node, &key),
+                // Before it heard who holds one it would choose itself.
+                Stand::Member => self.node.uplinks.has_heard() && place.is_chosen(&self.node, &key),
                 Stand::Out => false,
             };
             place.link.take_if(|(as_what, _)| !holds || *as_what != stand);

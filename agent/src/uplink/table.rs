@@ -22,6 +22,8 @@ struct Seen {
     own: Option<LinkState>,
     /// Whether that link is a member's.
     member: bool,
+    /// The number of that link: what an older one says is no news.
+    number: u64,
 }
 
 #[derive(Default)]
@@ -29,6 +31,10 @@ struct Inner {
     relays: BTreeMap<PublicKey, Seen>,
     /// Who holds links, as voters heard it last.
     holders: BTreeMap<NodeId, BTreeSet<PublicKey>>,
+    /// Whether this node heard of holders, or that no voter answers.
+    heard: bool,
+    /// Numbers of this node's links.
+    numbers: u64,
 }
 
 /// The table.
@@ -51,12 +57,27 @@ impl Uplinks {
         for (node, relays) in holders {
             all.entry(node).or_default().extend(relays);
         }
-        self.lock().holders = all;
+        let mut inner = self.lock();
+        (inner.holders, inner.heard) = (all, true);
     }
 
     /// Forgets holders of whom nothing is known: no voter answers.
     pub fn unheard(&self, connected: &BTreeSet<NodeId>) {
-        self.lock().holders.retain(|node, _| connected.contains(node));
+        let mut inner = self.lock();
+        inner.holders.retain(|node, _| connected.contains(node));
+        inner.heard = true;
+    }
+
+    /// Whether anything was heard since the start.
+    pub(super) fn has_heard(&self) -> bool {
+        self.lock().heard
+    }
+
+    /// The number of another link of this node.
+    pub(super) fn next_number(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.numbers += 1;
+        inner.numbers
     }
 
     /// The other nodes that hold a link to a relay.
@@ -71,20 +92,21 @@ impl Uplinks {
         let mut inner = self.lock();
         inner.relays.retain(|key, seen| wanted.get(key) == Some(&seen.url));
         for (key, url) in wanted {
-            let fresh = || Seen { url: url.clone(), since: events::now(), own: None, member: false };
+            let fresh =
+                || Seen { url: url.clone(), since: events::now(), own: None, member: false, number: 0 };
             inner.relays.entry(*key).or_insert_with(fresh);
         }
     }
 
-    /// Notes how this node's link is; none if it holds none any more.
-    pub(super) fn note(&self, relay: &PublicKey, own: Option<LinkState>, member: bool) {
+    /// Notes how this node's link of that number is; none if it ended.
+    pub(super) fn note(&self, relay: &PublicKey, number: u64, own: Option<LinkState>, member: bool) {
         let mut inner = self.lock();
-        if let Some(seen) = inner.relays.get_mut(relay) {
+        if let Some(seen) = inner.relays.get_mut(relay).filter(|seen| seen.number <= number) {
             let up = |state: &Option<LinkState>| matches!(state, Some(LinkState::Up { .. }));
             if up(&seen.own) != up(&own) {
                 seen.since = events::now();
             }
-            (seen.own, seen.member) = (own, member);
+            (seen.own, seen.member, seen.number) = (own, member, number);
         }
     }
 
@@ -134,7 +156,7 @@ mod tests {
         let table = table();
         assert!(table.waiting_on().is_empty(), "it is only just known");
         let down = LinkState::Down { why: "refused".into(), pause: Duration::from_secs(1) };
-        table.note(&RELAY, Some(down), true);
+        table.note(&RELAY, 1, Some(down), true);
         let told = table.waiting_on();
         assert!(told[0].text.contains("refused") && told[0].subject == "https://relay.example", "{told:?}");
         table.heard([(NodeId([1; 32]), vec![RELAY])].into_iter());
@@ -147,9 +169,11 @@ mod tests {
     fn only_a_members_link_is_reported() {
         let table = table();
         let up = LinkState::Up { relay: RELAY };
-        table.note(&RELAY, Some(up.clone()), false);
+        table.note(&RELAY, 1, Some(up.clone()), false);
         assert!(table.up().is_empty());
-        table.note(&RELAY, Some(up), true);
+        table.note(&RELAY, 2, Some(up), true);
+        // The link before it ends late.
+        table.note(&RELAY, 1, None, false);
         assert_eq!(table.up(), [RELAY]);
         table.keep(&BTreeMap::new());
         assert!(table.up().is_empty());

@@ -8,7 +8,7 @@ use qb_link::{AgentPeer, Mux};
 use qb_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{LINKS_SITE, UNPROVEN_SITE};
+use crate::limits::{LINKS_SITE, UNPROVEN_SITE, WAITING_SITE};
 use crate::site::now;
 use crate::trust::Roster;
 
@@ -90,9 +90,14 @@ impl Links {
         Place::Taken
     }
 
-    /// Notes the link of a node that waits. Knocks are bounded, and so are these.
-    pub(crate) fn wait(&self, link: &Arc<Link>) {
-        self.lock().waiting.insert(link.peer.node, Arc::clone(link));
+    /// Notes the link of a node that waits. False if there are too many.
+    pub(crate) fn wait(&self, link: &Arc<Link>) -> bool {
+        let mut table = self.lock();
+        let room = table.waiting.len() < WAITING_SITE || table.waiting.contains_key(&link.peer.node);
+        if room {
+            table.waiting.insert(link.peer.node, Arc::clone(link));
+        }
+        room
     }
 
     /// The link of a node that waits.

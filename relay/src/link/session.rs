@@ -332,10 +332,9 @@ impl Session<'_> {
             return Ok(());
         }
         let waits = self.site.belief().roster.host(node).is_none();
-        if waits && !self.site.knocks.put(&knock, now()) {
+        if (waits && !self.site.knocks.put(&knock, now())) || !self.site.links.wait(self.link) {
             return Err(bye("full", "too many nodes knock through this relay"));
         }
-        self.site.links.wait(self.link);
         says.knocked.send_replace(true);
         self.site.moved();
         Ok(())

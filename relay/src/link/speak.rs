@@ -54,17 +54,20 @@ impl Speaker<'_> {
         }
     }
 
-    /// Tells the node that it was let in, if it was.
+    /// Tells the node that it was let in, if it was and there is somebody whom it could dial.
     async fn let_in(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         let belief = self.site.belief();
-        let Some(index) = belief.roster.entry(&self.node) else { return Ok(false) };
+        let hints = self.site.hints();
+        let Some(index) = belief.roster.entry(&self.node).filter(|_| !hints.members.is_empty()) else {
+            return Ok(false);
+        };
         let envelope =
             self.relay.store.roster_entry(self.site.id(), index).await.map_err(io::Error::other)?;
         let Some(envelope) = envelope else { return Ok(false) };
         for part in push::told_batches(belief.trust.log().to_vec()) {
             push::write(to, &part).await?;
         }
-        let admission = Admission { index, envelope, hints: self.site.hints() };
+        let admission = Admission { index, envelope, hints };
         push::write(to, &Told::Admit(Box::new(admission))).await?;
         tracing::info!(site = %self.site.name, node = %self.node, "a node that waited hears that it was let in");
         Ok(true)

@@ -114,6 +114,8 @@ impl LiveSite {
     /// Notes where a gateway says that members are.
     pub(crate) fn put_hints(&self, hints: Hints) {
         *self.hints.write().unwrap_or_else(PoisonError::into_inner) = hints;
+        // A node that was let in may wait for it.
+        self.moved();
     }
 
     /// Whether no node was ever let in.

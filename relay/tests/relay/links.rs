@@ -136,3 +136,44 @@ async fn t37_a_removal_that_comes_with_the_first_words_ends_the_link() {
     let why = agent.down().await;
     assert!(why.contains("removed this relay"), "{why}");
 }
+
+#[tokio::test]
+async fn t38_a_node_that_waits_hears_that_it_was_let_in() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    let waiting = FakeAgent::start(&site, 140, &world.url).up().await;
+    let stranger = FakeAgent::start(&site, 141, &world.url).up().await;
+    site.must(Action::NodeAuthorize { nodes: vec![site.authorized(140)] });
+    gateway.link.changed();
+    let (admission, trust) =
+        eventually("the admission", || async { waiting.door.let_in.lock().unwrap().take() }).await;
+    // What it needs to verify that by itself, and whom to dial.
+    let envelope = qb_model::envelope::Envelope::parse(&admission.envelope).unwrap();
+    let intent = qb_model::intent::Intent::parse(envelope.payload()).unwrap();
+    assert_eq!(intent.action, Action::NodeAuthorize { nodes: vec![site.authorized(140)] });
+    assert_eq!(trust, site.lock().trust().log());
+    assert_eq!(admission.hints.members, [(site.node(101), vec!["127.0.0.101:7443".to_owned()])]);
+    assert!(stranger.door.let_in.lock().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn t39_a_member_that_does_not_know_it_yet_takes_no_place() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    // Its copy of the site ends before it was let in.
+    let before = site.forked();
+    site.must(Action::NodeAuthorize { nodes: vec![site.authorized(140)] });
+    let _gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    let olga = Client::log_in(&world, 1, OLGA).await;
+    eventually("the roster", || async {
+        olga.get("/v1/sites/plant/nodes/host-140").await.status.is_success().then_some(())
+    })
+    .await;
+    let waiting = FakeAgent::start(&before, 140, &world.url).up().await;
+    eventually("the admission", || async { waiting.door.let_in.lock().unwrap().take() }).await;
+    let standby = FakeAgent::start(&site, 102, &world.url).up().await;
+    let second = FakeAgent::with(&site, (140, 2), &world.url, world.key, true);
+    assert!(second.down().await.contains("full"), "two places are taken");
+    assert!(matches!(*standby.link.state().borrow(), qb_link::LinkState::Up { .. }));
+}

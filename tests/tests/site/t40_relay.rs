@@ -29,7 +29,7 @@ impl Linked {
     /// With addresses 127.0.`net`.*, and the relay's port by the same number; it runs, the agents do not.
     fn prepared(net: u8, seeds: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("qb").tempdir()?;
-        let binaries = Binaries::find()?;
+        let binaries = Binaries::find()?.with_relay()?;
         let layout = Layout { dir: dir.path().join("s"), name: "lyon".into(), net: [127, 0, net] };
         let mut site = Site::open(&layout, &binaries)?;
         site.agents.truncate(3);
