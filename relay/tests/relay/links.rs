@@ -166,8 +166,9 @@ async fn t39_a_member_that_does_not_know_it_yet_takes_no_place() {
     site.must(Action::NodeAuthorize { nodes: vec![site.authorized(140)] });
     let _gateway = FakeAgent::start(&site, 101, &world.url).up().await;
     let olga = Client::log_in(&world, 1, OLGA).await;
-    eventually("the roster", || async {
-        olga.get("/v1/sites/plant/nodes/host-140").await.status.is_success().then_some(())
+    // A gateway has a place once the relay has the roster, all of it.
+    eventually("a gateway", || async {
+        olga.get("/v1/sites/plant/head").await.status.is_success().then_some(())
     })
     .await;
     let waiting = FakeAgent::start(&before, 140, &world.url).up().await;
