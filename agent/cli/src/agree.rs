@@ -49,9 +49,11 @@ impl Session<'_> {
             }
             Ask::YesNo if !self.ctx.can_ask() => Err(nobody("--yes signs without asking")),
             Ask::YesNo => {
-                let answer = read_line(&format!("{line}? [y/N] "))?;
-                let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
-                if yes { Ok(()) } else { Err(CliError::failed("Not signed. Nothing was sent.")) }
+                if agreed(&line)? {
+                    Ok(())
+                } else {
+                    Err(CliError::failed("Not signed. Nothing was sent."))
+                }
             }
             Ask::Type(name) => {
                 let typed = match &globals.confirm {
@@ -66,6 +68,15 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// Asks y/N on the terminal, which must be there.
+///
+/// # Errors
+/// It cannot be read.
+pub fn agreed(line: &str) -> Result<bool, CliError> {
+    let answer = read_line(&format!("{line}? [y/N] "))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn read_line(prompt: &str) -> Result<String, CliError> {

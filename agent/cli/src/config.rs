@@ -106,6 +106,11 @@ impl Paths {
         self.folder().join(format!("known/{site}.names.json"))
     }
 
+    /// The page that leads a browser to a portal that runs.
+    pub fn portal(&self) -> PathBuf {
+        self.folder().join(format!("portal-{}.html", std::process::id()))
+    }
+
     /// A signed intent that may have to be sent again.
     pub fn intents(&self) -> PathBuf {
         self.folder().join("intents")

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::args::{Globals, Output};
 use crate::client::Client;
 use crate::client::api::Api;
-use crate::client::connect::{Connection, Target, race};
+use crate::client::connect::{Target, race};
 use crate::client::memory::{Belief, Memory};
 use crate::config::{self, Config, Paths, SiteConfig};
 use crate::door::{Door, RelayUrl};
@@ -27,7 +27,7 @@ use crate::passphrase::Passphrases;
 const CHARTER_MAX: u64 = 256 * 1024;
 
 /// One run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ctx {
     /// Flags on everything.
     pub globals: Globals,
@@ -189,55 +189,77 @@ impl Ctx {
     }
 
     async fn session_at(&self, here: Here, doors: Vec<Door>) -> Result<Session<'_>, CliError> {
+        let mut key = None;
+        let client = self.client(&here, doors, &mut key).await?;
+        let id = here.config.id;
+        Ok(Session { ctx: self, here, api: Api::new(client, id), proven: Mutex::default(), key })
+    }
+
+    /// Connects to the first of some doors that answers; at one that wants it, logs in with `key`, which
+    /// is opened if it is not yet.
+    ///
+    /// # Errors
+    /// No door answers, or none lets this key in.
+    pub async fn client(
+        &self,
+        here: &Here,
+        doors: Vec<Door>,
+        key: &mut Option<Key>,
+    ) -> Result<Client, CliError> {
         let path = self.paths.memory(&here.name);
         let mut memory = Memory::load(&path)?;
         memory.nodes.extend(&here.config.known_nodes);
         let target = |door: Door| Target { door, site: here.config.id, memory: memory.clone() };
         let targets: Vec<Target> = doors.into_iter().map(target).collect();
-        let (at, connection) = race(&targets).await.map_err(|causes| unreachable(&here, &causes))?;
+        let (at, connection) = race(&targets).await.map_err(|causes| unreachable(here, &causes))?;
         let target = targets.into_iter().nth(at).ok_or_else(|| CliError::failed("No door was chosen."))?;
         if at > 0 {
             self.out.hint(&format!("through {}; the doors before it do not answer yet", target.door));
         }
-        self.enter(here, target, connection, &mut memory).await
-    }
-
-    async fn enter(
-        &self,
-        here: Here,
-        target: Target,
-        connection: Connection,
-        memory: &mut Memory,
-    ) -> Result<Session<'_>, CliError> {
-        let (node, door, id) = (connection.node, target.door.to_string(), here.config.id);
-        let mut client = Client::new(target, connection, self.out.clone());
-        let mut key = None;
+        let (node, door) = (connection.node, target.door.to_string());
+        let client = Client::new(target, connection, self.out.clone());
         if let Some((node, belief)) = node {
-            if belief == Belief::First && self.completing {
-                return Err(CliError::unreachable(format!("{door} was never seen before.")));
-            }
             if belief == Belief::First {
-                let fingerprint = qb_model::words::fingerprint(&node.0);
-                self.out.say(&format!(
-                    "First time at {door}: node {fingerprint} answers for {}. Remembered.",
-                    here.name
-                ));
-                memory.doors.insert(door, node);
-                memory.save(&self.paths.memory(&here.name))?;
+                self.first(here, &door, node, &mut memory)?;
             }
-            key = Some(self.log_in(&here, &mut client, node.public_key()).await?);
-        } else if let Some(url) = client.door().relay().cloned() {
-            let server = self.relay_key(&here, &client, &url, memory).await?;
-            key = Some(self.log_in(&here, &mut client, server).await?);
+            return self.log_in(here, client, node.public_key(), key).await;
         }
-        Ok(Session { ctx: self, here, api: Api::new(client, id), proven: Mutex::default(), key })
+        match client.door().relay().cloned() {
+            Some(url) => {
+                let server = self.relay_key(here, &client, &url, &mut memory).await?;
+                self.log_in(here, client, server, key).await
+            }
+            None => Ok(client),
+        }
     }
 
-    async fn log_in(&self, here: &Here, client: &mut Client, server: PublicKey) -> Result<Key, CliError> {
-        let opened = self.open_key(&self.key_name(here)?, Kind::Admin, &here.name)?;
-        let login = client.login(&opened.secret, server, now()).await?;
-        self.out.trace(&format!("logged in as {}", login.admin));
-        Ok(opened)
+    /// A node answers at a door where nobody did before.
+    fn first(&self, here: &Here, door: &str, node: NodeId, memory: &mut Memory) -> Result<(), CliError> {
+        if self.completing {
+            return Err(CliError::unreachable(format!("{door} was never seen before.")));
+        }
+        let fingerprint = qb_model::words::fingerprint(&node.0);
+        self.out
+            .say(&format!("First time at {door}: node {fingerprint} answers for {}. Remembered.", here.name));
+        memory.doors.insert(door.to_owned(), node);
+        memory.save(&self.paths.memory(&here.name))
+    }
+
+    async fn log_in(
+        &self,
+        here: &Here,
+        mut client: Client,
+        server: PublicKey,
+        key: &mut Option<Key>,
+    ) -> Result<Client, CliError> {
+        let opened = match key.take() {
+            Some(opened) => opened,
+            None => self.open_key(&self.key_name(here)?, Kind::Admin, &here.name)?,
+        };
+        let login = client.login(&opened.secret, server, now()).await;
+        *key = Some(opened);
+        self.out.trace(&format!("logged in as {}", login?.admin));
+        Ok(client)
     }
 
     /// The key that a relay must have: as remembered, else as the charter says, else as it says itself
@@ -298,6 +320,11 @@ impl<'a> Session<'a> {
             None => self.ctx.open_key(&self.ctx.key_name(&self.here)?, Kind::Admin, &self.here.name)?,
         };
         Ok(self.key.insert(key))
+    }
+
+    /// Takes it apart for whoever serves it on: the site, the client, and the key if it is open.
+    pub fn into_parts(self) -> (Here, Client, Option<Key>) {
+        (self.here, self.api.client, self.key)
     }
 
     /// Changes what is remembered of the site.

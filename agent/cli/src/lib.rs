@@ -14,6 +14,7 @@
 //! | `complete` `completion/` | what can come next on a command line; the shells' scripts |
 //! | `change` `agree` | the one path of every change of a site; how a person agrees |
 //! | `through` `receipt` | an intent through a relay; whose word an outcome is |
+//! | `portal` | the web UI on this computer, signed by this program's key |
 //! | `client` | HTTP over a socket or TLS; whom a door is believed to be |
 //! | `config` `keyfile` `files` `enrol` | what lies on this computer |
 //! | `out` | what is printed |
@@ -38,6 +39,7 @@ pub mod files;
 pub mod keyfile;
 pub mod out;
 pub mod passphrase;
+pub mod portal;
 pub mod receipt;
 pub mod sentence;
 pub mod through;

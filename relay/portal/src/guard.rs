@@ -58,8 +58,17 @@ fn role_word(role: Role) -> &'static str {
 
 /// Outermost: the host, a deadline, and the security headers on whatever is answered.
 pub(crate) async fn door(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    within(&door.config.access, request, next).await
+}
+
+/// The same around a router that has no [`Door`].
+pub(crate) async fn outside(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    within(&access, request, next).await
+}
+
+async fn within(access: &Access, request: Request, next: Next) -> Response {
     let answer = async {
-        check_host(&door.config.access, &request)?;
+        check_host(access, &request)?;
         Ok(next.run(request).await)
     };
     let timed_out = || Problem::timed_out("This door", ANSWER_DEADLINE.as_secs());
@@ -128,6 +137,18 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// Around the API: pages of other origins get nothing. No CORS header is ever sent.
 pub(crate) async fn origin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Answer<Response> {
     if let Access::Network { origins, .. } = &door.config.access {
+        check_origin(origins, request.headers())?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// The same around a router that has no [`Door`].
+pub(crate) async fn foreign(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Answer<Response> {
+    if let Access::Network { origins, .. } = access.as_ref() {
         check_origin(origins, request.headers())?;
     }
     Ok(next.run(request).await)

@@ -62,6 +62,6 @@ mod writes;
 
 pub use door::{Access, DoorConfig};
 pub use pages::{assets, has_pages, pages, stored_bytes};
-pub use router::{api, api_with_pages};
+pub use router::{api, api_with_pages, guarded};
 pub use serve::{Listener, serve, serve_tls};
 pub use site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};

@@ -8,7 +8,7 @@ use axum::http::header::{self, HeaderName};
 use axum::middleware::{from_fn, from_fn_with_state};
 use bytes::Bytes;
 
-use crate::door::{Door, DoorConfig};
+use crate::door::{Access, Door, DoorConfig};
 use crate::site::Site;
 use crate::{events, guard, login, reads, writes};
 
@@ -82,6 +82,17 @@ pub fn api_with_pages(site: Arc<dyn Site>, door: DoorConfig, pages: Router) -> R
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::no_method)
         .layer(outermost)
+}
+
+/// An API of its own and the web UI behind what every network's door has: the exact host (421), no
+/// page of another origin (403), a deadline, the headers. Who asks, `api` finds out itself.
+pub fn guarded(access: Access, api: Router, pages: Router) -> Router {
+    let access = Arc::new(access);
+    api.route_layer(from_fn_with_state(Arc::clone(&access), guard::foreign))
+        .merge(pages.layer(from_fn(guard::page)))
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::no_method)
+        .layer(from_fn_with_state(access, guard::outside))
 }
 
 /// Says that the process answers. Says nothing of the site.

@@ -116,6 +116,11 @@ pub const EVENTS: &str = "Examples:
   qb events
   qb events --max 10
   qb events -o json";
+/// Of `qb portal`.
+pub const PORTAL: &str = "Examples:
+  qb portal
+  qb portal --port 8499 --no-browser
+  qb --door relay:https://relay.example portal";
 /// Of `qb doctor`.
 pub const DOCTOR: &str = "Examples:
   qb doctor

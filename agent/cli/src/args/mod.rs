@@ -180,6 +180,9 @@ pub enum Command {
     /// What happens
     #[command(after_help = help::EVENTS)]
     Events(rest::EventsArgs),
+    /// The web UI on this computer, signed by a key of this computer
+    #[command(after_help = help::PORTAL)]
+    Portal(rest::PortalArgs),
     /// Check this computer's configuration, keys and doors
     #[command(after_help = help::DOCTOR)]
     Doctor,

@@ -95,6 +95,17 @@ pub struct RowArgs {
     pub sort: Option<String>,
 }
 
+/// `qb portal`.
+#[derive(Debug, Args)]
+pub struct PortalArgs {
+    /// The port on 127.0.0.1; default: any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Do not open a browser
+    #[arg(long)]
+    pub no_browser: bool,
+}
+
 /// `qb events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {

@@ -1,7 +1,7 @@
 //! Logging in at a network's door: a signed challenge, bound to the door that was connected to.
 
 use qb_model::document::{Document as _, Login};
-use qb_model::dsse::{SecretKey, Signer};
+use qb_model::dsse::{SecretKey, Signer as _};
 use qb_model::words::fingerprint;
 use qb_model::{Millis, PublicKey};
 use qb_portal::paths;
@@ -30,7 +30,7 @@ impl Client {
     /// The door is another one than it says, or refuses.
     pub async fn login(
         &mut self,
-        signer: &dyn Signer,
+        signer: &SecretKey,
         server: PublicKey,
         now: Millis,
     ) -> Result<LoginView, CliError> {

@@ -111,6 +111,23 @@ impl Client {
         Ok(check(response).await?.into_body())
     }
 
+    /// Passes a request on, over a connection of its own; whatever the door answers is the answer.
+    ///
+    /// # Errors
+    /// The door does not answer.
+    pub async fn forward(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        bytes: Bytes,
+    ) -> Result<Response<Incoming>, CliError> {
+        self.out.trace(&format!("{} {method} {path}", self.door()));
+        let mut sender = self.connect().await?;
+        let request = self.request(method, path, kind, bytes)?;
+        sender.send_request(request).await.map_err(|e| self.gone(&e))
+    }
+
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CliError> {
         let opened = connect::connect(&self.target).await;
         opened

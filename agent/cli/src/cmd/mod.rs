@@ -13,6 +13,7 @@ pub mod follow;
 pub mod intent;
 pub mod key;
 pub mod node;
+pub mod portal;
 pub mod preflight;
 pub mod relay;
 pub mod rest;
@@ -63,6 +64,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Alert(_) => rest::alerts(ctx).await?,
         Command::Audit(verb) => return audit::run(ctx, verb).await,
         Command::Events(args) => rest::events(ctx, args).await?,
+        Command::Portal(args) => portal::run(ctx, &args).await?,
         Command::Doctor => return doctor::run(ctx).await,
         // Done before, without a configuration.
         Command::Completion(_) | Command::Complete(_) => {}

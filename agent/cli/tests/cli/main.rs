@@ -10,6 +10,7 @@ mod grammar;
 mod local;
 mod log;
 mod made;
+mod portal;
 mod relays;
 mod remedies;
 mod rows;
