@@ -262,6 +262,16 @@ impl Ctx {
         Ok(client)
     }
 
+    /// The key that is known of a relay: as remembered, else as the charter says.
+    pub fn pinned(&self, here: &Here, url: &RelayUrl, memory: &Memory) -> Option<PublicKey> {
+        let named = || {
+            let charter = self.charter(here).ok()?;
+            let at = |r: &&qb_model::charter::CharterRelay| r.url.parse().is_ok_and(|u: RelayUrl| u == *url);
+            charter.body().relays.iter().find(at).map(|r| r.key)
+        };
+        memory.relays.get(url).copied().or_else(named)
+    }
+
     /// The key that a relay must have: as remembered, else as the charter says, else as it says itself
     /// for the first time, which is then remembered.
     async fn relay_key(
@@ -271,14 +281,7 @@ impl Ctx {
         url: &RelayUrl,
         memory: &mut Memory,
     ) -> Result<PublicKey, CliError> {
-        if let Some(key) = memory.relays.get(url) {
-            return Ok(*key);
-        }
-        let named = self.charter(here).ok().and_then(|charter| {
-            let relays = charter.body().relays.iter();
-            relays.filter(|r| r.url.parse().is_ok_and(|u: RelayUrl| u == *url)).map(|r| r.key).next()
-        });
-        if let Some(key) = named {
+        if let Some(key) = self.pinned(here, url, memory) {
             return Ok(key);
         }
         if self.completing {

@@ -85,7 +85,7 @@ pub const BUNDLE_TRUST: &str = "Examples:
 pub const ADMIN: &str = "Examples:
   qb admin list
   qb admin add ana --name \"Ana Ruiz\" --role owner --public-key KEY
-  qb admin revoke-key ana 9rtx-e5m1 --compromised";
+  qb admin add-key ana KEY --class browser";
 /// Of `qb relay`.
 pub const RELAY: &str = "Examples:
   qb relay add https://relay.example --relay-key KEY --org acme

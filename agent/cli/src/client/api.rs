@@ -13,12 +13,23 @@ use qb_portal::view::{
 
 use super::Client;
 use super::sse::Events;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 
 /// Records in one answer of the audit log.
 const PAGE: u32 = 500;
 /// Records that are read in all: half a gigabyte of memory is the bound.
 const RECORDS: usize = 500_000;
+
+/// What to do about a bundle that did not get through a relay. A refusal of the site itself has its own
+/// way out.
+pub fn not_by_relay(error: CliError) -> CliError {
+    match error.exit {
+        Exit::Unreachable | Exit::Failed => {
+            error.remedy("push it at a door of the site: qb --door https://ADDRESS:8443 bundle push FILE")
+        }
+        _ => error,
+    }
+}
 
 /// A client that asks about one site.
 #[derive(Debug)]
@@ -89,7 +100,8 @@ impl Api {
     /// # Errors
     /// As above.
     pub async fn push_bundle(&self, file: Bytes) -> Result<BundleView, CliError> {
-        self.client.send(&paths::bundles(&self.site), "application/octet-stream", file).await
+        let sent = self.client.send(&paths::bundles(&self.site), "application/octet-stream", file).await;
+        if self.client.door().relay().is_some() { sent.map_err(not_by_relay) } else { sent }
     }
     /// Sends an envelope and waits for its outcome.
     ///

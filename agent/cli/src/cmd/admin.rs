@@ -58,12 +58,30 @@ pub async fn run(ctx: &Ctx, verb: AdminCommand) -> Result<(), CliError> {
         return list(&session).await;
     }
     let admins = session.api.admins().await?;
+    if let Some(text) = to_compare(&verb) {
+        ctx.out.say(&text);
+    }
     let change = change(verb, &admins)?;
     let what = sentence::of(&change.action, &change.hosts);
     if let Some(view) = session.change(&change).await? {
         session.accepted(&view, &what, Some("qb admin list"))?;
     }
     Ok(())
+}
+
+/// What to compare before a key is added: it came over a channel that nobody checked.
+pub fn to_compare(verb: &AdminCommand) -> Option<String> {
+    let (key, class) = match verb {
+        AdminCommand::Add { public_key, class, .. } => (public_key, class),
+        AdminCommand::AddKey { key, class, .. } => (key, class),
+        _ => return None,
+    };
+    let with = match class {
+        ClassArg::Browser | ClassArg::AgentOrigin => "what the page shows where the key was made",
+        ClassArg::Cli | ClassArg::Hardware => "what `qb key show` prints where the key is",
+    };
+    let (print, six) = (qb_model::words::fingerprint(&key.0), qb_model::words::words(&key.0).join(" "));
+    Some(format!("Compare with {with}:\n  fingerprint  {print}\n  words        {six}"))
 }
 
 fn known<'a>(admins: &'a [AdminView], name: &Name) -> Result<&'a AdminView, CliError> {

@@ -3,10 +3,15 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use qb_model::PublicKey;
+use qb_model::words::fingerprint;
+
 use crate::args::Cli;
+use crate::client::Client;
 use crate::client::connect::{Target, connect};
 use crate::client::memory::Memory;
 use crate::ctx::{Ctx, Here};
+use crate::door::RelayUrl;
 use crate::error::{CliError, Exit};
 use crate::keyfile;
 use crate::out::Out;
@@ -115,6 +120,30 @@ fn site(ctx: &Ctx, here: &Here, checks: &mut Vec<Check>) {
     }
 }
 
+/// What is to be thought of a relay that answers.
+pub fn relay(url: &RelayUrl, known: Option<&PublicKey>, answered: Result<PublicKey, CliError>) -> Check {
+    let key = match answered {
+        Ok(key) => key,
+        Err(error) => {
+            let text = format!("relay:{url} answers, but not as a relay of qb: {}", error.text);
+            return Check::bad(text, "is the address right? qb relay list");
+        }
+    };
+    let print = fingerprint(&key.0);
+    match known {
+        Some(known) if *known == key => Check::good(format!("relay:{url} answers with its key {print}")),
+        Some(known) => Check::bad(
+            format!("relay:{url} answers with another key: {print}, known is {}", fingerprint(&known.0)),
+            "ask whoever runs the relay; if its key is new, an owner adds it: qb relay add URL",
+        ),
+        None => Check {
+            tone: Tone::You,
+            text: format!("relay:{url} answers with key {print}, which nobody here compared"),
+            remedy: Some("qb relay list shows what the site trusts".to_owned()),
+        },
+    }
+}
+
 async fn doors(ctx: &Ctx, here: &Here, checks: &mut Vec<Check>) {
     let memory = match Memory::load(&ctx.paths.memory(&here.name)) {
         Ok(memory) => memory,
@@ -124,9 +153,20 @@ async fn doors(ctx: &Ctx, here: &Here, checks: &mut Vec<Check>) {
     for door in ctx.doors(here) {
         let target = Target { door, site: here.config.id, memory: memory.clone() };
         match connect(&target).await {
-            Ok(_) => {
+            Ok(connection) => {
                 answers += 1;
-                checks.push(Check::good(format!("{} answers", target.door)));
+                match target.door.relay().cloned() {
+                    Some(url) => {
+                        let known = ctx.pinned(here, &url, &memory);
+                        let client = Client::new(target, connection, ctx.out.clone());
+                        checks.push(relay(
+                            &url,
+                            known.as_ref(),
+                            client.challenge().await.map(|c| c.server_key),
+                        ));
+                    }
+                    None => checks.push(Check::good(format!("{} answers", target.door))),
+                }
             }
             Err(cause) => checks.push(Check {
                 tone: Tone::You,

@@ -213,3 +213,84 @@ fn a_rejection_that_a_node_signed_is_a_rejection() {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.err.contains("Refused: there is an admin mira already."), "{}", ran.err);
 }
+
+#[test]
+fn interrupting_loses_nothing_and_says_how_to_look_again() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    let far = Far::new();
+    assert_eq!(far.far(Mode::Site, &["node", "list"]).code, 0);
+    far.lab.site.lock().mode = Mode::Queued;
+    let folder = far.lab.folder.path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qb"));
+    command.env_clear().env("QB_CONFIG", folder.join("config/config.toml"));
+    command.args(["--door", &format!("relay:{}", far.url), "--wait=10m"]).args(admin("ana", 61));
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = lines.find(|line| line.contains("waits at the relay")).expect("it says that it waits");
+    assert!(waits.contains("Ctrl-C leaves it there"), "{waits}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest = lines.collect::<Vec<String>>().join("\n");
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("qb intent show "), "{rest}");
+    assert_eq!(std::fs::read_dir(folder.join("config/intents")).unwrap().count(), 1, "a copy is here");
+}
+
+#[test]
+fn a_bundle_that_does_not_get_through_a_relay_goes_in_at_the_site() {
+    use qb_cli::client::api::not_by_relay;
+    use qb_cli::error::CliError;
+    use qb_portal::view::Problem;
+    let away = Problem::unavailable("The site cannot be asked through the relay", "no link", "wait");
+    for problem in [Problem::too_large("The bundle", 1), away] {
+        let error = not_by_relay(CliError::from_problem(problem));
+        assert!(
+            error.remedy.as_ref().unwrap().contains("at a door of the site: qb --door https://"),
+            "{error:?}"
+        );
+    }
+    let own = Problem::refused("unknown_publisher", "Nobody knows this publisher.", "qb bundle trust");
+    let error = not_by_relay(CliError::from_problem(own));
+    assert_eq!(error.remedy.as_deref(), Some("qb bundle trust"));
+}
+
+#[test]
+fn doctor_looks_at_relays_too() {
+    use qb_cli::cmd::doctor::relay;
+    use qb_cli::error::CliError;
+    use qb_cli::out::paint::Tone;
+    let url = "https://relay.example".parse().unwrap();
+    let tones = [
+        (relay(&url, Some(&key(1)), Ok(key(1))), Tone::Good, "answers with its key"),
+        (relay(&url, Some(&key(1)), Ok(key(2))), Tone::Broken, "another key"),
+        (relay(&url, None, Ok(key(2))), Tone::You, "nobody here compared"),
+        (relay(&url, None, Err(CliError::failed("No."))), Tone::Broken, "not as a relay"),
+    ];
+    for (check, tone, text) in tones {
+        assert_eq!(check.tone, tone, "{check:?}");
+        assert!(check.text.contains(text), "{check:?}");
+    }
+    let far = Far::new();
+    assert_eq!(far.lab.qb(&["relay", "add", &far.url, "-y"]).code, 0);
+    let ran = far.lab.qb(&["doctor"]);
+    assert!(ran.out.contains(&format!("relay:{} answers with its key", far.url)), "{ran:?}");
+}
+
+#[test]
+fn a_key_that_a_browser_made_is_compared_and_added() {
+    let far = Far::new();
+    assert_eq!(far.lab.qb(&admin("ana", 60).iter().map(String::as_str).collect::<Vec<_>>()).code, 0);
+    let verb = qb_cli::args::help::parse([
+        "qb",
+        "admin",
+        "add-key",
+        "ana",
+        &key(62).to_string(),
+        "--class",
+        "browser",
+    ]);
+    let Some(qb_cli::args::Command::Admin(verb)) = verb.unwrap().command else { panic!("another verb") };
+    let text = qb_cli::cmd::admin::to_compare(&verb).unwrap();
+    let words = qb_model::words::words(&key(62).0).join(" ");
+    assert!(text.contains("what the page shows") && text.contains(&words), "{text}");
+}
