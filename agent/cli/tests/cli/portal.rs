@@ -164,6 +164,9 @@ fn s56_without_the_token_not_even_a_read() {
     assert!(Web::new(true).portal.token() != token, "another one each time");
 }
 
+/// A host, further headers, and the status that they get.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], StatusCode);
+
 /// S54: other hosts, other origins, other types.
 #[test]
 fn s54_other_hosts_origins_and_types_get_nothing() {
@@ -172,7 +175,7 @@ fn s54_other_hosts_origins_and_types_get_nothing() {
         |path: &str| Request::builder().method(Method::POST).uri(path).header("authorization", web.bearer());
     let json = "application/json";
     for path in ["/v1/sign".to_owned(), format!("/v1/sites/{}/intents", web.site())] {
-        let cases: [(&str, &[(&str, &str)], StatusCode); 8] = [
+        let cases: [Case<'_>; 8] = [
             ("evil.test", &[("origin", ORIGIN), ("content-type", json)], StatusCode::MISDIRECTED_REQUEST),
             ("localhost:40123", &[("content-type", json)], StatusCode::MISDIRECTED_REQUEST),
             ("127.0.0.1:40124", &[("content-type", json)], StatusCode::MISDIRECTED_REQUEST),

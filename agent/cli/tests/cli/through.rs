@@ -194,7 +194,8 @@ fn s33_without_a_verified_receipt_it_is_the_relays_word() {
     let proven = [("site", "done"), ("site", "doing")];
     let mut wanted: Vec<(&str, &str)> = unproven.into_iter().chain(proven).collect();
     let mut found = said.clone();
-    (wanted.sort_unstable(), found.sort_unstable());
+    wanted.sort_unstable();
+    found.sort_unstable();
     assert_eq!(found, wanted);
     // An interrupted or late sender finds it again, here and at the relay.
     let digest = list.iter().find(|i| i["state"] == "held").unwrap()["digest"].as_str().unwrap().to_owned();
