@@ -51,6 +51,24 @@ pub fn post(socket: &Path, path: &str, body: &[u8]) -> Result<Answer> {
     exchange(socket, "POST", path, body)
 }
 
+/// Reads a stream of events until `enough` holds for what came so far.
+///
+/// # Errors
+/// No agent listens, the stream ends, or nothing comes for long.
+pub fn events(socket: &Path, path: &str, enough: impl Fn(&str) -> bool) -> Result<String> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("nothing listens at {}", socket.display()))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    while !enough(&text) {
+        let count = stream.read(&mut bytes).with_context(|| format!("after {text}"))?;
+        ensure!(count > 0, "the stream ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    Ok(text)
+}
+
 fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("nothing listens at {}", socket.display()))?;

@@ -46,6 +46,47 @@ pub struct WaitingOn {
     pub text: String,
 }
 
+/// An alert.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Alert {
+    /// The rule's stable name.
+    pub rule: String,
+    /// `critical` or `warning`.
+    pub severity: String,
+    /// What it is about.
+    pub subject: String,
+    /// The sentence after the subject.
+    pub text: String,
+    /// When the trouble began.
+    pub since: u64,
+    /// When it was over.
+    pub resolved: Option<u64>,
+}
+
+/// One step of a history.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sample {
+    /// When it began.
+    pub at: u64,
+    /// Nodes that were heard in it.
+    pub nodes: u32,
+    /// Used memory.
+    pub memory_used_bytes: u64,
+    /// Used disk.
+    pub disk_used_bytes: u64,
+}
+
+/// The last hour of a node or of the site.
+#[derive(Debug, Clone, Deserialize)]
+pub struct History {
+    /// The node's name.
+    pub node: Option<String>,
+    /// Milliseconds between two samples.
+    pub step_ms: u64,
+    /// What was heard.
+    pub samples: Vec<Sample>,
+}
+
 /// What a machine says of itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Facts {

@@ -107,6 +107,11 @@ fn report(node: &NodeView, clock: &Clock) -> String {
     }
 }
 
+/// How long a host is up.
+fn up(seconds: u64) -> String {
+    age(seconds.saturating_mul(1_000))
+}
+
 /// The table of `qb node list`.
 pub fn table(nodes: &[NodeView], wide: bool, clock: &Clock, paint: &Paint) -> Table {
     let mut columns = vec![
@@ -121,7 +126,8 @@ pub fn table(nodes: &[NodeView], wide: bool, clock: &Clock, paint: &Paint) -> Ta
         Column::cut("WHY", 1),
     ];
     if wide {
-        let more = ["ADDRESS", "FINGERPRINT", "ROLES", "CORES", "OS", "KERNEL", "AGENT", "SINCE"];
+        let more =
+            ["ADDRESS", "FINGERPRINT", "ROLES", "CORES", "FREE", "UP", "OS", "KERNEL", "AGENT", "SINCE"];
         columns.extend(more.map(|head| Column::cut(head, 2)));
     }
     let mut table = Table::new(columns);
@@ -149,6 +155,8 @@ pub fn table(nodes: &[NodeView], wide: bool, clock: &Clock, paint: &Paint) -> Ta
             row.push(node.fingerprint.as_str().into());
             row.push(node.roles.join(" ").into());
             row.push(fact(|f| f.cores.to_string()));
+            row.push(node.disk_free_bytes.map(bytes).unwrap_or_default().into());
+            row.push(node.uptime_s.map(up).unwrap_or_default().into());
             row.push(fact(|f| f.os.clone()));
             row.push(fact(|f| f.kernel.clone()));
             row.push(fact(|f| f.agent.clone()));
@@ -244,10 +252,20 @@ pub fn page(node: &NodeView, clock: &Clock, paint: &Paint) -> String {
                 bytes(f.disk_bytes)
             ),
         );
+        if let (Some(used), true) = (node.memory_used_bytes, f.memory_bytes > 0) {
+            let text = format!("{} of {} in use", bytes(used), bytes(f.memory_bytes));
+            add("memory", format!("{text}, {}", percent(used, f.memory_bytes)));
+        }
         add("system", format!("{}, kernel {}, {}", f.os, f.kernel, f.arch));
         add("agent", f.agent.clone());
         add("zone", f.zone.clone());
     }
+    if let (Some(size @ 1..), Some(free)) = (node.disk_bytes, node.disk_free_bytes) {
+        let used = size.saturating_sub(free);
+        let text = format!("{} of {} in use, {}", bytes(used), bytes(size), percent(used, size));
+        add("disk", format!("{text}, {} free", bytes(free)));
+    }
+    add("up", node.uptime_s.map(up).unwrap_or_default());
     add("report", report(node, clock));
     if let Some(work) = &node.work {
         add(

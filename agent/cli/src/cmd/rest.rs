@@ -15,10 +15,10 @@ use super::watch::{Shown, show};
 pub fn alert_table(alerts: &[AlertView], clock: &Clock, paint: &Paint) -> Table {
     let mut table = Table::new([
         Column::new("SEVERITY"),
-        Column::new("RULE"),
-        Column::new("SUBJECT"),
-        Column::cut("SINCE", 3),
-        Column::cut("WHAT", 1),
+        Column::cut("WHAT", 3),
+        Column::cut("SINCE", 5),
+        Column::cut("LAYER", 2),
+        Column::cut("CLEARS", 1),
     ]);
     for alert in alerts {
         let tone = match (alert.resolved, alert.severity.as_str()) {
@@ -27,16 +27,31 @@ pub fn alert_table(alerts: &[AlertView], clock: &Clock, paint: &Paint) -> Table 
             (None, _) => Tone::You,
         };
         let word = if alert.resolved.is_some() { "over" } else { alert.severity.as_str() };
+        let clears = match alert.resolved {
+            Some(at) => format!("over since {}", clock.moment(at)),
+            None => alert.remedy.clone().unwrap_or_default(),
+        };
         let row: [Cell; 5] = [
             Cell::state(tone, word, paint),
-            alert.rule.as_str().into(),
-            alert.subject.as_str().into(),
+            format!("{} {}", alert.subject, alert.text).into(),
             clock.ago(alert.since).into(),
-            alert.text.as_str().into(),
+            alert.layer.as_str().into(),
+            clears.into(),
         ];
         table.row(row);
     }
     table
+}
+
+/// An alert as a line of `--watch` into a pipe. Its sentence is left out: the number in it moves.
+pub fn alert_line(alert: &AlertView) -> String {
+    let word = if alert.resolved.is_some() { "over" } else { alert.severity.as_str() };
+    clean(&format!("{word} {} {}", alert.rule, alert.subject))
+}
+
+/// What tells an alert apart: a rule fires once about one thing, and may have resolved often before.
+fn alert_name(alert: &AlertView) -> String {
+    clean(&format!("{} {} {}", alert.rule, alert.subject, alert.since.0))
 }
 
 /// `qb alert list`.
@@ -49,10 +64,10 @@ pub async fn alerts(ctx: &Ctx) -> Result<(), CliError> {
         let alerts = session.api.alerts().await?;
         let table = alert_table(&alerts, &ctx.out.clock(), &ctx.out.paint);
         let text = if table.is_empty() { String::new() } else { ctx.out.render(&table) };
-        let footer = alerts.is_empty().then(|| "Nothing is wrong.".to_owned());
-        let lines =
-            alerts.iter().map(|a| format!("{} {} {}", a.rule, clean(&a.subject), clean(&a.text))).collect();
-        let items = alerts.into_iter().map(|a| (format!("{} {}", a.rule, a.subject), a)).collect();
+        let firing = alerts.iter().any(|a| a.resolved.is_none());
+        let footer = (!firing).then(|| "Nothing is wrong.".to_owned());
+        let lines = alerts.iter().map(alert_line).collect();
+        let items = alerts.into_iter().map(|a| (alert_name(&a), a)).collect();
         Ok(Shown { items, text, footer, lines })
     })
     .await

@@ -197,6 +197,19 @@ fn every_command_in_a_text_of_the_product_exists() {
 }
 
 #[test]
+fn every_alert_has_a_way_out_that_exists() {
+    for rule in qb_model::alerts::Rule::ALL {
+        let remedy = rule.remedy("x1");
+        if remedy.starts_with("qb ") {
+            assert_eq!(commands(&remedy), [remedy.as_str()]);
+            assert_eq!(wrong(&remedy), None);
+        } else {
+            assert!(remedy.starts_with("on x1: "), "{remedy}");
+        }
+    }
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_seen() {
     for text in
         ["qb site found", "see `qb admin key list`", "qb intent sing ID", "x: qb node list --wher state:pool"]

@@ -3,7 +3,7 @@
 use qb_cli::args::PlanMode;
 use qb_cli::cmd::follow::{Goal, late, reached};
 use qb_cli::cmd::{
-    authorize, cluster as cluster_cmd, doctor, node as node_cmd, preflight as preflight_cmd, state,
+    authorize, cluster as cluster_cmd, doctor, node as node_cmd, preflight as preflight_cmd, rest, state,
 };
 use qb_cli::error::{CliError, Exit};
 use qb_cli::out::paint::{Paint, Tone};
@@ -51,6 +51,72 @@ fn the_table_of_nodes() {
         node_cmd::table(&nodes, false, &clock(), &Paint::PLAIN).render(&Paint::PLAIN, true, Some(80));
     assert!(narrow.lines().all(|l| console::measure_text_width(l) <= 80), "{narrow}");
     assert!(narrow.contains("lyon-r1-03") && narrow.contains("waiting"), "{narrow}");
+}
+
+#[test]
+fn the_figures_of_a_node() {
+    let mut node = waiting_node(1);
+    node.state = NodeState::Pool;
+    node.memory_used_bytes = Some(53 << 30);
+    (node.disk_bytes, node.disk_free_bytes) = (Some(1000 << 30), Some(90 << 30));
+    node.uptime_s = Some(7 * 86_400);
+    let page = node_cmd::page(&node, &clock(), &Paint::PLAIN);
+    let want = ["memory", "disk", "up"].map(|head| {
+        let line = page.lines().find(|l| l.trim_start().starts_with(&format!("{head} "))).unwrap_or(&page);
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    assert_eq!(
+        want,
+        [
+            "memory 53 GiB of 128 GiB in use, 41 %",
+            "disk 910 GiB of 1000 GiB in use, 91 %, 90 GiB free",
+            "up 7 d"
+        ]
+    );
+    let wide = node_cmd::table(&[node], true, &clock(), &Paint::PLAIN).render(&Paint::PLAIN, true, None);
+    assert!(wide.contains("FREE") && wide.contains("90 GiB  7 d"), "{wide}");
+    let unheard = node_cmd::page(&waiting_node(2), &clock(), &Paint::PLAIN);
+    assert!(!unheard.contains("in use") && !unheard.contains("\nup"), "{unheard}");
+}
+
+#[test]
+fn the_table_of_alerts() {
+    let fires = AlertView {
+        rule: "node-silent".into(),
+        severity: "critical".into(),
+        layer: "host".into(),
+        subject: "lyon-r1-03".into(),
+        text: "is silent: no report for 41 s".into(),
+        since: ago(41_000),
+        resolved: None,
+        remedy: Some("on lyon-r1-03: systemctl status qb-agent".into()),
+    };
+    let over = AlertView {
+        severity: "warning".into(),
+        subject: "lyon-r1-02".into(),
+        text: "is silent: no report for 9 s".into(),
+        since: ago(600_000),
+        resolved: Some(ago(547_000)),
+        ..fires.clone()
+    };
+    let text = rest::alert_table(&[fires.clone(), over.clone()], &clock(), &Paint::PLAIN).render(
+        &Paint::PLAIN,
+        true,
+        None,
+    );
+    assert_eq!(
+        text,
+        "SEVERITY    WHAT                                      SINCE   LAYER  CLEARS\n\
+         ✗ critical  lyon-r1-03 is silent: no report for 41 s  41 s    host   on lyon-r1-03: systemctl status qb-agent\n\
+         ○ over      lyon-r1-02 is silent: no report for 9 s   10 min  host   over since 10:32:00\n"
+    );
+    let narrow = rest::alert_table(&[fires.clone()], &clock(), &Paint::PLAIN);
+    let narrow = narrow.render(&Paint::PLAIN, true, Some(60));
+    assert!(narrow.contains("critical") && narrow.contains("lyon-r1-03 is silent"), "{narrow}");
+    assert_eq!(
+        [&fires, &over].map(rest::alert_line),
+        ["critical node-silent lyon-r1-03", "over node-silent lyon-r1-02"]
+    );
 }
 
 #[test]
