@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use qb_consensus::RaftView;
 use qb_model::alerts::{self, Alert, Kept, Mark, News, Scene};
 use qb_model::{Millis, NodeId};
 use tokio::sync::Notify;
@@ -128,7 +129,7 @@ async fn turn(node: &Arc<Node>) {
             None => held.leaderless.or(Some(events::now())),
         };
     }
-    if raft.is_leader() {
+    if leads(node, &raft) {
         judge(node, raft.term, &raft.voters.values().copied().collect());
         return;
     }
@@ -140,6 +141,18 @@ async fn turn(node: &Arc<Node>) {
     if behind {
         copy(node).await;
     }
+}
+
+/// Voters that this node is connected to, itself among them.
+fn answering(node: &Node, raft: &RaftView) -> usize {
+    let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
+    raft.voters.values().filter(|v| **v == node.id() || connected.contains(v)).count()
+}
+
+/// Whether this node leads, and a majority with it: Raft lets one that was cut off call itself leader
+/// until it hears of another.
+fn leads(node: &Node, raft: &RaftView) -> bool {
+    raft.is_leader() && answering(node, raft) * 2 > raft.voters.len()
 }
 
 /// One judgement of the leader.
@@ -194,7 +207,7 @@ fn tell(node: &Node, now: Millis, news: &[News]) {
 pub fn answer(node: &Node) -> AlertsAnswer {
     let held = node.watch.lock();
     match (held.lead, held.mark) {
-        (Some(_), Some(mark)) if node.raft().is_leader() => AlertsAnswer::List(mark, held.kept.clone()),
+        (Some(_), Some(mark)) if leads(node, &node.raft()) => AlertsAnswer::List(mark, held.kept.clone()),
         _ => AlertsAnswer::NotLeader(node.raft().leader.filter(|l| *l != node.id())),
     }
 }
@@ -230,9 +243,7 @@ pub async fn list(node: &Arc<Node>) -> Vec<Alert> {
 
 fn without_leader(node: &Node, since: Option<Millis>) -> Alert {
     let raft = node.raft();
-    let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
-    let voters = raft.voters.values();
-    let answer = voters.filter(|v| **v == node.id() || connected.contains(v)).count();
+    let answer = answering(node, &raft);
     let since = since.unwrap_or_else(events::now);
     Alert::without_leader(node.site().name(), (answer, raft.voters.len()), since)
 }

@@ -47,7 +47,7 @@ fn roles(site: &mut Site) -> Result<(Vec<String>, Vec<String>)> {
 
 #[test]
 fn a_node_that_dies_is_an_alert_at_every_door_until_it_is_back() {
-    let mut fixture = authorized(51).expect("a site starts");
+    let mut fixture = authorized(151).expect("a site starts");
     let result = silent(&mut fixture.site);
     told(&fixture, result);
 }
@@ -61,6 +61,12 @@ fn silent(site: &mut Site) -> Result<()> {
     ensure!(alert.severity == "warning" && alert.text.contains("no report for"), "{alert:?}");
     let shown = site.qb.ok(&["alert", "list"])?.stdout;
     ensure!(shown.contains(victim) && shown.contains("systemctl status qb-agent"), "{shown}");
+    // Every other door has heard of it, so whoever leads next has.
+    for agent in site.agents.iter().filter(|a| a.spec.name != *victim) {
+        http::events(&agent.socket(), &site.path("/events?after=0"), |text| {
+            text.contains("(warning node-silent)")
+        })?;
+    }
     // The leader dies too: the next one knows the alert with its beginning, and names the old leader.
     let leader = voters.first().context("there are voters")?;
     site.agent(leader)?.kill();
@@ -101,7 +107,7 @@ fn history(site: &mut Site, door: &str, node: &str) -> Result<()> {
 
 #[test]
 fn a_cluster_without_its_control_plane_is_an_alert() {
-    let mut fixture = authorized(52).expect("a site starts");
+    let mut fixture = authorized(152).expect("a site starts");
     let result = degraded(&mut fixture.site);
     told(&fixture, result);
 }
@@ -122,7 +128,7 @@ fn degraded(site: &mut Site) -> Result<()> {
 
 #[test]
 fn a_door_that_finds_no_leader_says_so() {
-    let mut fixture = authorized(53).expect("a site starts");
+    let mut fixture = authorized(153).expect("a site starts");
     let result = leaderless(&mut fixture.site);
     told(&fixture, result);
 }
