@@ -27,7 +27,9 @@ use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
 use crate::transport::MeshTransport;
-use crate::{bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, uplink};
+use crate::{
+    attest, bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, uplink,
+};
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
 pub(crate) const SMALL_SITE: usize = 12;
@@ -112,7 +114,19 @@ async fn build(config: Config) -> Result<Arc<Node>> {
         },
     });
     let blobs = Blobs::open(config.state.join("blobs"))?;
-    let node = Node::new(Parts { config, identity, enrolment, way, state, blobs, events, membership, facts });
+    let attest = attest::Attest::open(&config.state, &enrolment.charter, machine.captures())?;
+    let node = Node::new(Parts {
+        config,
+        identity,
+        enrolment,
+        way,
+        state,
+        attest,
+        blobs,
+        events,
+        membership,
+        facts,
+    });
     *node.machine() = Some(machine);
     Ok(node)
 }
@@ -191,6 +205,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(said::hello(node.clone()));
     tasks.spawn(seats::follow(node.clone()));
     tasks.spawn(leader::run(node.clone()));
+    tasks.spawn(attest::run(node.clone()));
     tasks.spawn(reconcile::run(node.clone()));
 }
 
@@ -343,7 +358,7 @@ impl Node {
 
     /// Deletes the keys first: what is sealed to them is dead from then on.
     fn wipe(&self) {
-        for part in ["identity", "membership", "exec", "blobs", "raft"] {
+        for part in ["identity", "membership", "exec", "blobs", "raft", attest::FILE] {
             let path = self.config.state.join(part);
             let gone =
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -17,7 +17,7 @@ use crate::rpc::{
     self, BLOB_PART, BlobPart, BlobRequest, BoardAnswer, HistoryAnswer, OpenAnswer, OpenPorts, ProbeRequest,
     Propose, SecretRequest, kind,
 };
-use crate::{alerts, events, knock, preflight, propose, report, secrets};
+use crate::{alerts, attest, events, knock, preflight, propose, report, secrets};
 
 /// How long a leader works on a proposal that another node forwards.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -133,6 +133,9 @@ impl MeshHandler {
                 let of: Option<NodeId> = read(body)?;
                 answer::<HistoryAnswer>(&node.recorder.samples(of.as_ref(), events::now()))
             }
+            kind::ATTEST => answer(&attest::sign_state(node, from, read(body)?).await),
+            kind::LINK => answer(&attest::sign_link(node, from, read(body)?).await),
+            kind::PROOF => answer(&node.attest.proof(&read(body)?)),
             _ => Err(format!("kind {kind} is not known on the control lane: upgrade this agent")),
         }
     }

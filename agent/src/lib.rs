@@ -20,6 +20,7 @@
 //! | `knock` `found` | how a node becomes a member, and the first one |
 //! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
+//! | `attest` | voters sign the state and their successors; what doors show of it |
 //! | `reconcile` `secrets` `report` `host` | carrying out orders; join secrets; reports |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
 //! | `door` `events` `text` `id` | the API; what happened; safe text; `qb-agent id` |
@@ -28,6 +29,7 @@
 //! every task ends with the daemon; nothing that a peer sends is shown uncleaned or held unbounded.
 
 pub mod alerts;
+pub mod attest;
 pub mod blobs;
 pub mod bundles;
 pub mod config;

@@ -6,6 +6,7 @@ use qb_consensus::{Machine, MachineError};
 use qb_model::state::SiteState;
 use tokio::sync::watch;
 
+use crate::attest::Captures;
 use crate::events::Events;
 
 /// The state that this replica applies, and who watches it.
@@ -13,19 +14,26 @@ pub struct SiteMachine {
     state: SiteState,
     published: watch::Sender<Arc<SiteState>>,
     events: Arc<Events>,
+    captures: Arc<Captures>,
 }
 
 impl SiteMachine {
     /// A machine at the beginning of a site.
     pub fn new(beginning: SiteState, events: Arc<Events>) -> (Self, watch::Receiver<Arc<SiteState>>) {
         let (published, watched) = watch::channel(Arc::new(beginning.clone()));
-        (Self { state: beginning, published, events }, watched)
+        (Self { state: beginning, published, events, captures: Arc::default() }, watched)
+    }
+
+    /// Where states at indices that voters sign are kept.
+    pub fn captures(&self) -> Arc<Captures> {
+        self.captures.clone()
     }
 }
 
 impl Machine for SiteMachine {
     fn apply(&mut self, index: u64, command: &[u8]) -> Result<Vec<u8>, MachineError> {
         let (applied, told) = self.state.apply(index, command).map_err(|e| MachineError(e.to_string()))?;
+        self.captures.applied(&self.state);
         for happened in told {
             tracing::info!(index, kind = happened.kind, subject = %happened.subject, "{}", happened.text);
             self.events.say(happened.at, happened.kind, &happened.subject, happened.text);

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attest::Attest;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::enroll::Enrolment;
@@ -69,6 +70,8 @@ pub struct Node {
     pub exec: OnceLock<Exec>,
     /// The replicated state as this node has it.
     pub state: watch::Receiver<Arc<SiteState>>,
+    /// What voters signed of it.
+    pub attest: Attest,
     /// Bundles here.
     pub blobs: Blobs,
     /// What happened.
@@ -124,6 +127,8 @@ pub struct Parts {
     pub way: Way,
     /// The state as it is applied.
     pub state: watch::Receiver<Arc<SiteState>>,
+    /// What voters signed of it.
+    pub attest: Attest,
     /// Its bundles.
     pub blobs: Blobs,
     /// Its events.
@@ -158,6 +163,7 @@ impl Node {
             consensus: OnceLock::new(),
             exec: OnceLock::new(),
             state: parts.state,
+            attest: parts.attest,
             blobs: parts.blobs,
             events: parts.events,
             work: watch::channel(None).0,

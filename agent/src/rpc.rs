@@ -33,6 +33,12 @@ pub mod kind {
     pub const ALERTS: u8 = 20;
     /// The last hour of a node, or of the site for none: answered by a [`super::HistoryAnswer`].
     pub const HISTORY: u8 = 21;
+    /// Sign this state: [`super::AttestRequest`], answered by [`super::AttestAnswer`].
+    pub const ATTEST: u8 = 22;
+    /// Sign this change of voters: [`super::LinkRequest`], answered by [`super::LinkAnswer`].
+    pub const LINK: u8 = 23;
+    /// What voters signed: [`super::ProofRequest`], answered by [`super::ProofAnswer`].
+    pub const PROOF: u8 = 24;
     /// A part of a bundle, on the bulk lane: [`super::BlobRequest`], answered by the bytes.
     pub const BLOB: u8 = 100;
 }
@@ -272,3 +278,87 @@ pub enum AlertsAnswer {
 
 /// What a voter heard in the last hour, oldest first.
 pub type HistoryAnswer = Vec<Sample>;
+
+/// The leader asks a voter to sign the state at an index, each from its own copy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttestRequest {
+    /// The last applied entry.
+    pub index: u64,
+    /// The leader's term.
+    pub term: u64,
+    /// The leader's clock: the voter compares it with its own.
+    pub at: Millis,
+    /// The set of voters that signs: its number.
+    pub seq: u64,
+    /// Its digest.
+    pub voters: Digest,
+    /// The newest checkpoint that is complete, to keep.
+    pub last: Option<qb_model::attest::SignedBody>,
+}
+
+/// What the voter says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum AttestAnswer {
+    /// Signed; with the hash of the state, so that a difference shows as one.
+    Signed {
+        /// The hash of its state.
+        state_hash: Digest,
+        /// The signature over the checkpoint.
+        sig: qb_model::attest::KeySignature,
+    },
+    /// It has applied more already and kept no copy of that state.
+    Past(u64),
+    /// It has a longer chain of voters: take it first.
+    Longer,
+    /// It does not sign, for this reason.
+    Refused(String),
+}
+
+/// The leader asks a member of the last set to sign the next one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LinkRequest {
+    /// The `voters.v1` body.
+    pub body: Vec<u8>,
+}
+
+/// What the member says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum LinkAnswer {
+    /// Signed.
+    Signed(qb_model::attest::KeySignature),
+    /// It has a longer chain of voters: take it first.
+    Longer,
+    /// It does not sign, for this reason.
+    Refused(String),
+}
+
+/// Asks for what voters signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProofRequest {
+    /// Digest of the last set that the asker holds; none if it holds nothing, or wants the whole.
+    pub voters: Option<Digest>,
+}
+
+/// What voters signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProofAnswer {
+    /// The chain of voters, if the asker's ends elsewhere.
+    pub chain: Option<VoterChain>,
+    /// The newest complete checkpoint.
+    pub checkpoint: Option<qb_model::attest::SignedBody>,
+    /// Why there is no newer one.
+    pub why: Option<String>,
+}
+
+/// A chain of voters as members keep it and hand it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterChain {
+    /// Version: 1.
+    pub v: u8,
+    /// Envelope of the founding intent.
+    pub founding: Vec<u8>,
+    /// The links.
+    pub links: Vec<qb_model::attest::Link>,
+    /// The intents that let the last set in: a revoked voter's leaves the state before its set ends.
+    pub roster: Vec<qb_model::attest::CitedEnvelope>,
+}

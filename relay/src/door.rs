@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use qb_model::action::Role;
+use qb_model::attest::Attestation;
 use qb_model::document::{self, Login};
 use qb_model::envelope::Envelope;
 use qb_model::key::{KeyId, KeyKind};
@@ -150,6 +151,10 @@ impl Site for Front {
             return Ok(reads::beginning(site));
         }
         Ok(reads::view(site, Part::Head).await?.value)
+    }
+
+    async fn attestation(&self) -> Answer<Attestation> {
+        reads::attestation(self.site()?).await
     }
 
     async fn charter(&self) -> Answer<String> {

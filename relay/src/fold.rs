@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qb_model::SiteId;
+use qb_model::attest::Attestation;
 use qb_portal::paths;
 use qb_portal::view::{AdminView, AlertView, BundleView, ClusterView, Head, IntentView, NodeView, SiteView};
 use serde::de::DeserializeOwned;
@@ -28,10 +29,11 @@ pub(crate) enum Part {
     Intents,
     Alerts,
     Head,
+    Attestation,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Site,
         Self::Nodes,
         Self::Clusters,
@@ -40,6 +42,7 @@ impl Part {
         Self::Intents,
         Self::Alerts,
         Self::Head,
+        Self::Attestation,
     ];
 
     fn word(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Part {
             Self::Intents => "intents",
             Self::Alerts => "alerts",
             Self::Head => "head",
+            Self::Attestation => "attestation",
         }
     }
 
@@ -67,6 +71,7 @@ impl Part {
             Self::Intents => paths::intents(&site),
             Self::Alerts => paths::alerts(&site),
             Self::Head => paths::head(&site),
+            Self::Attestation => paths::attestation(&site),
         })
     }
 
@@ -84,6 +89,7 @@ impl Part {
             Self::Intents => is::<Vec<IntentView>>(json),
             Self::Alerts => is::<Vec<AlertView>>(json),
             Self::Head => is::<Head>(json),
+            Self::Attestation => is::<Attestation>(json),
         }
     }
 }

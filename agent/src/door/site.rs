@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use qb_drivers::bundle;
+use qb_model::attest::Attestation;
 use qb_model::chain::{AuditKind, AuditRecord};
 use qb_model::document::{self, Login};
 use qb_model::envelope::Envelope;
@@ -198,6 +199,10 @@ impl Site for AgentSite {
 
     async fn head(&self) -> Answer<Head> {
         Ok(self.seen(false, |seen| seen.head()).await)
+    }
+
+    async fn attestation(&self) -> Answer<Attestation> {
+        Ok(crate::attest::document(&self.node).await)
     }
 
     async fn charter(&self) -> Answer<String> {

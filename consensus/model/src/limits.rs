@@ -124,8 +124,9 @@ pub const GRANT_MS: u64 = 15 * 60_000;
 /// Artifacts of a bundle.
 pub const BUNDLE_ARTIFACTS: usize = 256;
 
-/// Links of a chain of voters: one a day for ten years; a chain that long needs a new founding.
-pub const VOTER_LINKS: usize = 4096;
+/// Links of a chain of voters: one a week for ten years. With the intents that it cites, a chain fits
+/// into one message between members.
+pub const VOTER_LINKS: usize = 512;
 /// Signatures of a checkpoint or a link that are looked at: each voter's, once more from a node that
 /// collected twice.
 pub const VOTER_SIGNATURES: usize = 2 * VOTERS;

@@ -113,6 +113,56 @@ pub(crate) struct WaitingOn {
     more: u32,
 }
 
+/// What voters signed of a site, and everything that verifies it from the charter.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct Attestation {
+    /// Version of this document: 1.
+    v: u8,
+    /// The charter's envelope (JSON text).
+    charter: String,
+    /// The trust log, oldest first. Digests and heads follow from it.
+    trust: Vec<CitedIntent>,
+    /// Envelope of the founding intent (JSON text); none before founding.
+    founding: Option<String>,
+    /// The intents that let the present voters in; not the founding one.
+    roster: Vec<CitedIntent>,
+    /// The links from the founding set of voters to the present one, oldest first.
+    voters: Vec<SignedBody>,
+    /// The newest checkpoint that a majority signed; none if there is none yet.
+    checkpoint: Option<SignedBody>,
+    /// Why there is no newer one, as the answering node sees it. A hint for people: not signed.
+    why: Option<String>,
+}
+
+/// An intent with its place in the audit chain.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct CitedIntent {
+    /// Its record in the audit chain.
+    index: u64,
+    /// Log time when it was applied.
+    log_time: u64,
+    /// Its envelope (JSON text).
+    envelope: String,
+}
+
+/// A body that several voters signed.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct SignedBody {
+    /// The signed bytes as base64, standard alphabet, padded.
+    body: String,
+    /// Who signed.
+    signatures: Vec<VoterSignature>,
+}
+
+/// A voter's signature.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct VoterSignature {
+    /// The voter's key.
+    key: String,
+    /// The signature as base64, standard alphabet, padded.
+    sig: String,
+}
+
 /// A DSSE envelope: exact payload bytes, their type, signatures.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct Envelope {

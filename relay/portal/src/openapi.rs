@@ -36,6 +36,7 @@ use crate::{events, login, reads, router, view, writes};
         reads::alerts,
         reads::metrics,
         reads::head,
+        reads::attestation,
         reads::charter,
         reads::enrolment,
         events::events,

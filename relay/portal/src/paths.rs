@@ -49,6 +49,8 @@ below_site! {
     metrics "metrics";
     /// The head.
     head "head";
+    /// What voters signed.
+    attestation "attestation";
     /// The charter.
     charter "charter";
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::http::header;
+use qb_model::attest::Attestation;
 use serde::Deserialize;
 
 use crate::extract::{Here, Params, number, wait};
@@ -159,6 +160,13 @@ pub(crate) async fn metrics(here: Here) -> Answer<Text> {
     responses((status = 200, body = Head)))]
 pub(crate) async fn head(here: Here) -> Shown<Head> {
     here.site.head().await.map(Json)
+}
+
+/// What a majority of voters signed of the state, with everything that verifies it from the charter.
+#[utoipa::path(get, path = "/v1/sites/{site}/attestation", tag = "site",
+    responses((status = 200, body = crate::mirror::Attestation)))]
+pub(crate) async fn attestation(here: Here) -> Shown<Attestation> {
+    here.site.attestation().await.map(Json)
 }
 
 /// The charter's envelope. Its digest is the site's id.

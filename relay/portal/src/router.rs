@@ -54,6 +54,7 @@ table! {
     get "/v1/sites/{site}/alerts" => reads::alerts;
     get "/v1/sites/{site}/metrics" => reads::metrics;
     get "/v1/sites/{site}/head" => reads::head;
+    get "/v1/sites/{site}/attestation" => reads::attestation;
     get "/v1/sites/{site}/charter" => reads::charter;
     get "/enroll/{site}" => reads::enrolment;
     post "/v1/sites/{site}/intents" => writes::submit;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use qb_model::action::Role;
+use qb_model::attest::Attestation;
 use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
 use crate::view::{
@@ -95,6 +96,14 @@ pub trait Site: Send + Sync + 'static {
     async fn bundles(&self) -> Answer<Vec<BundleView>>;
     /// Where the site stands, to anchor an intent to.
     async fn head(&self) -> Answer<Head>;
+    /// What voters signed of the state, with what verifies it. A door without one says why there.
+    async fn attestation(&self) -> Answer<Attestation> {
+        Err(Problem::unavailable(
+            "The attestation",
+            "this door holds no proof of what it shows",
+            "ask another door: qb --door https://ADDRESS:8443 site verify",
+        ))
+    }
     /// The charter's envelope (JSON text).
     async fn charter(&self) -> Answer<String>;
     /// The enrolment file (JSON text): charter, relays, seeds; never a token. A door that knows no

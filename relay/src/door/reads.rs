@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use qb_model::attest::Attestation;
 use qb_model::words::{fingerprint, words};
 use qb_model::{NodeId, PublicKey};
 use qb_portal::Answer;
@@ -180,6 +181,16 @@ pub(super) fn admins(site: &LiveSite) -> Vec<AdminView> {
         keys: admin.keys.iter().map(key).collect(),
     };
     admins.map(view).collect()
+}
+
+/// What voters signed, now or as it was. The relay adds nothing and vouches for nothing: the reader
+/// verifies it from the charter, and tells its age by the signed time.
+pub(super) async fn attestation(site: &LiveSite) -> Answer<Attestation> {
+    let Seen { mut value, stale } = view::<Attestation>(site, Part::Attestation).await?;
+    if stale.is_some() {
+        value.why = Some("the relay has no link to the site".to_owned());
+    }
+    Ok(value)
 }
 
 /// The charter's envelope.

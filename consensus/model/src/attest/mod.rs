@@ -66,7 +66,7 @@ pub use document::{
     Attestation, BodyLine, CitedEnvelope, EntryLine, KeySignature, Proof, SignatureLine, SignedBody,
 };
 pub use memory::{Differ, Memory, Verdict, compare, judge, judge_door};
-pub use verify::{Attested, chain, verify};
+pub use verify::{Attested, chain, reach, verify};
 pub use voters::{Ballot, Link, VoterSet, majority};
 
 use crate::ids::{Millis, NodeId, SiteId};

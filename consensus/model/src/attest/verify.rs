@@ -59,9 +59,8 @@ pub fn chain(
     roster: &[CitedEnvelope],
     links: &[Link],
 ) -> Result<VoterSet, Unverified> {
-    let founders = founders(trust, founding)?;
-    let set = VoterSet::founding(trust.site(), founders.iter().copied()).walk(links)?;
-    let mut known = founders;
+    let set = reach(trust, founding, links)?;
+    let mut known = founders(trust, founding)?;
     for cited in roster {
         known.extend(let_in(trust, cited).map_err(Unverified::Trust)?);
     }
@@ -69,6 +68,14 @@ pub fn chain(
         Some(stranger) => Err(Unverified::Stranger(*stranger)),
         None => Ok(set),
     }
+}
+
+/// As [`chain`], without asking who let the voters in: for members, whose own state says so.
+///
+/// # Errors
+/// The first thing that does not stand.
+pub fn reach(trust: &TrustState, founding: &[u8], links: &[Link]) -> Result<VoterSet, Unverified> {
+    VoterSet::founding(trust.site(), founders(trust, founding)?).walk(links)
 }
 
 /// The nodes of a validly signed founding intent.

@@ -35,7 +35,7 @@ pub struct Ballot {
 impl Ballot {
     /// Counts the valid signatures of members. A bad or foreign one is skipped, never fatal: else
     /// whoever carries the document could spoil it by adding one.
-    pub(super) fn count(purpose: Purpose, signed: &SignedBody, set: &[NodeId]) -> Self {
+    pub fn count(purpose: Purpose, signed: &SignedBody, set: &[NodeId]) -> Self {
         let mut ballot = Self { of: set.len(), ..Self::default() };
         for line in signed.signatures.iter().take(VOTER_SIGNATURES) {
             let voter = NodeId(line.key.0);
