@@ -175,14 +175,30 @@ async fn wait(site: &LiveSite, every: Duration) {
     }
 }
 
+/// Compares what voters signed with what they signed before, on a thread for blocking work.
+async fn look(site: &Arc<LiveSite>, json: Bytes, at: u64) {
+    let site = Arc::clone(site);
+    let look = move || {
+        if let Ok(document) = serde_json::from_slice::<Attestation>(&json) {
+            site.heads.look(site.id(), &document, at, &site.marks);
+        }
+    };
+    if tokio::task::spawn_blocking(look).await.is_err() {
+        tracing::warn!("comparing what voters signed was cut short");
+    }
+}
+
 /// What is new, by the word of its part.
-async fn read_all(site: &LiveSite) -> Vec<(&'static str, Vec<u8>, u64)> {
+async fn read_all(site: &Arc<LiveSite>) -> Vec<(&'static str, Vec<u8>, u64)> {
     let mut new = Vec::new();
     for part in Part::ALL {
         let Some(link) = site.links.gateway() else { break };
         let at = now();
         match ask::ask(&link, part.question(site.id()), ASK).await {
             Ok(said) if said.status.is_success() => {
+                if part == Part::Attestation {
+                    look(site, said.body.clone(), at).await;
+                }
                 if site.fold.put(part, said.body.clone(), at) {
                     new.push((part.word(), said.body.to_vec(), at));
                 }

@@ -187,6 +187,7 @@ impl Session<'_> {
             self.check_plan(&plan, change)?;
         }
         let what = sentence::of(&change.action, &change.hosts);
+        crate::cmd::verify::guard(self).await?;
         self.agree(&author, &what, &change.ask)?;
         self.sign_and_send(&intent).await.map(Some).map_err(|error| {
             // Somebody else was faster: what it would do now is what to look at.

@@ -188,7 +188,11 @@ impl Ctx {
         self.session_at(here, doors).await
     }
 
-    async fn session_at(&self, here: Here, doors: Vec<Door>) -> Result<Session<'_>, CliError> {
+    /// Connects to the first of some doors of a site that answers.
+    ///
+    /// # Errors
+    /// As of [`Ctx::session`].
+    pub async fn session_at(&self, here: Here, doors: Vec<Door>) -> Result<Session<'_>, CliError> {
         let mut key = None;
         let client = self.client(&here, doors, &mut key).await?;
         let id = here.config.id;

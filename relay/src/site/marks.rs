@@ -17,6 +17,8 @@ pub(crate) enum Mark {
     Fork(NodeId),
     /// Two nodes signed different receipts for one intent.
     SplitView(Digest),
+    /// A gateway brought a state that voters signed and that cannot be beside one held: its index.
+    Heads(u64),
 }
 
 /// The marks of a site.
@@ -59,6 +61,11 @@ impl Mark {
                 "split-view",
                 digest.to_string(),
                 "two nodes signed different outcomes for this intent: qb site verify",
+            ),
+            Self::Heads(index) => (
+                "split-view",
+                format!("index {index}"),
+                "voters signed two states that cannot both be: qb site verify",
             ),
         };
         AlertView {

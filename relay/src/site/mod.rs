@@ -1,6 +1,7 @@
 //! One site while the relay runs.
 
 mod feed;
+mod heads;
 mod knocks;
 mod marks;
 
@@ -20,6 +21,7 @@ use crate::store::{Store, StoreError};
 use crate::trust::{Belief, BeliefError};
 
 pub(crate) use feed::Feed;
+pub(crate) use heads::Heads;
 pub(crate) use knocks::Knocks;
 pub(crate) use marks::{Mark, Marks};
 
@@ -54,6 +56,7 @@ pub(crate) struct LiveSite {
     pub(crate) marks: Marks,
     /// Where a gateway said that members are.
     hints: RwLock<Hints>,
+    pub(crate) heads: Heads,
     /// Counts whatever a waiting reader or the outbox may want to look at again.
     moved: watch::Sender<u64>,
     relay: PublicKey,
@@ -72,6 +75,7 @@ impl LiveSite {
             knocks: Knocks::default(),
             marks: Marks::default(),
             hints: RwLock::default(),
+            heads: Heads::default(),
             moved: watch::Sender::new(0),
             relay,
         })

@@ -18,6 +18,8 @@ pub enum SiteCommand {
     Use(UseArgs),
     /// Show the site: voters, nodes, what it waits for
     Status,
+    /// Prove what the doors show: from the charter to what a majority of voters signed
+    Verify,
     /// Write the enrolment file that a machine needs to knock: -o FILE, else to stdout
     Enroll(EnrollArgs),
 }

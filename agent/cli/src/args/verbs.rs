@@ -15,6 +15,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "qb site use",
         "  qb site use lyon\n  qb site use lyon.enroll.json\n  qb site use lyon.enroll.json --add-door https://10.20.1.11:8443",
     ),
+    (
+        "qb site verify",
+        "  qb site verify\n  qb --door https://10.20.1.11:8443 site verify\n  qb site verify -o json",
+    ),
     ("qb site status", "  qb site status\n  qb site status --watch\n  qb site status -o json"),
     (
         "qb site enroll",

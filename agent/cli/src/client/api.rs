@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use qb_model::attest::Attestation;
+use qb_model::limits::ATTESTATION_BYTES;
 use qb_model::preflight::Finding;
 use qb_model::{Digest, Name, SiteId};
 use qb_portal::paths;
@@ -59,6 +61,13 @@ impl Api {
     /// As above.
     pub async fn head(&self) -> Result<Head, CliError> {
         self.client.get(&paths::head(&self.site)).await
+    }
+    /// What voters signed, unverified.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn attestation(&self) -> Result<Attestation, CliError> {
+        self.client.get_bounded(&paths::attestation(&self.site), ATTESTATION_BYTES).await
     }
     /// All nodes.
     ///

@@ -1,9 +1,10 @@
 //! What `qb` remembers of a site: which node answers at which door, which nodes it has seen to be
-//! members, and the last chain head. None of it is secret; all of it is public keys and hashes.
+//! members, the last chain head, and the newest states that voters signed. None of it is secret; all of it is public keys and hashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use qb_model::attest::{self, Attested};
 use qb_model::{Digest, NodeId, PublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ use crate::files;
 
 /// Longest file in bytes: 10,000 nodes.
 const MAX: u64 = 1 << 20;
+/// Doors whose newest state is remembered: more than a configuration lists.
+const SHOWN: usize = 32;
 
 /// A chain head, to compare with later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,12 @@ pub struct Memory {
     /// The newest chain head seen.
     #[serde(default)]
     pub head: Option<SeenHead>,
+    /// The newest state that voters signed, of all doors.
+    #[serde(default)]
+    pub attested: Option<attest::Memory>,
+    /// The newest that each door showed.
+    #[serde(default)]
+    pub shown: BTreeMap<String, attest::Memory>,
 }
 
 /// What is to be thought of a node that answers at a door.
@@ -76,6 +85,17 @@ impl Memory {
         let bytes = serde_json::to_vec_pretty(self)
             .map_err(|e| CliError::failed(format!("Cannot write JSON: {e}.")))?;
         files::write(path, &bytes, 0o600, false)
+    }
+
+    /// Remembers what a door showed, if it is newer and no contradiction. Never goes back.
+    pub fn saw(&mut self, door: &str, seen: &Attested) {
+        attest::Memory::advance(&mut self.attested, seen);
+        let mut own = self.shown.remove(door);
+        attest::Memory::advance(&mut own, seen);
+        while self.shown.len() >= SHOWN {
+            self.shown.pop_first();
+        }
+        self.shown.extend(own.map(|own| (door.to_owned(), own)));
     }
 
     /// Judges a node that proved its key at a door.

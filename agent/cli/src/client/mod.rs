@@ -72,6 +72,19 @@ impl Client {
         parse(path, &body(response).await?)
     }
 
+    /// GET of a document of at most `max` bytes.
+    ///
+    /// # Errors
+    /// The door does not answer, answers with more, or with a problem.
+    pub async fn get_bounded<T: DeserializeOwned>(&self, path: &str, max: usize) -> Result<T, CliError> {
+        let response = self.call(Method::GET, path, "application/json", Bytes::new()).await?;
+        let bytes = body(response).await?;
+        if bytes.len() > max {
+            return Err(CliError::failed(format!("The answer to {path} is longer than {max} bytes.")));
+        }
+        parse(path, &bytes)
+    }
+
     /// POST of a document.
     ///
     /// # Errors

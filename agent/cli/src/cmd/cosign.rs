@@ -44,6 +44,7 @@ pub async fn run(session: &mut Session<'_>, text: &str) -> Result<(), CliError> 
         let plan = session.plan(&intent).await?;
         return session.show_plan(&plan, mode, &format!("qb intent sign {text}"));
     }
+    super::verify::guard(session).await?;
     session.agree(&author, &format!("{what} (ordered by {})", intent.by), &Ask::YesNo)?;
     envelope.approve(&session.key()?.secret);
     let view = session.keep_and_send(&intent, &envelope, false).await?;

@@ -19,6 +19,7 @@ pub mod relay;
 pub mod rest;
 pub mod site;
 pub mod state;
+pub mod verify;
 pub mod watch;
 
 use crate::args::{Cli, Command, Output};
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli, env: &dyn Fn(&str) -> Option<String>) -> Result<Exit,
 
 async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
     match command {
+        Command::Site(crate::args::site::SiteCommand::Verify) => return verify::run(ctx).await,
         Command::Site(verb) => site::run(ctx, verb).await?,
         Command::Node(verb) => node::run(ctx, verb).await?,
         Command::Cluster(verb) => cluster::run(ctx, verb).await?,

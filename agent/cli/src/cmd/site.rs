@@ -33,6 +33,8 @@ pub async fn run(ctx: &Ctx, verb: SiteCommand) -> Result<(), CliError> {
         SiteCommand::Create(args) => create(ctx, &args),
         SiteCommand::List => list(ctx),
         SiteCommand::Use(args) => choose(ctx, &args),
+        // Needs an exit code of its own: the dispatcher takes it.
+        SiteCommand::Verify => super::verify::run(ctx).await.map(drop),
         SiteCommand::Status => status(&ctx.session().await?).await,
         SiteCommand::Enroll(args) => enroll(ctx, &args),
     }
@@ -301,7 +303,9 @@ async fn status(session: &Session<'_>) -> Result<(), CliError> {
     let ctx = session.ctx;
     show(ctx, false, async || {
         let site = session.api.site().await?;
-        let text = page(&site, &ctx.out.clock(), &ctx.out.paint);
+        let (tone, proof) = super::verify::line(session, &site).await?;
+        let text = page(&site, &ctx.out.clock(), &ctx.out.paint)
+            + &format!("  {:<9} {} {}\n", "proof", ctx.out.paint.marked(tone), clean(&proof));
         let lines = vec![text.replace('\n', "; ")];
         Ok(Shown { items: vec![(site.name.to_string(), site)], text, footer: None, lines })
     })
