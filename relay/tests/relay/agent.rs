@@ -223,6 +223,18 @@ impl Site for Door {
     async fn head(&self) -> Answer<Head> {
         Ok(views::head(&self.site))
     }
+    async fn attestation(&self) -> Answer<qb_model::attest::Attestation> {
+        let state = self.site.lock();
+        Ok(qb_model::attest::Attestation::from(&qb_model::attest::Proof {
+            charter: state.charter().to_vec(),
+            trust: state.trust().log().to_vec(),
+            founding: state.audit().first().map(|r| r.body.clone()),
+            roster: vec![],
+            voters: vec![],
+            checkpoint: None,
+            why: None,
+        }))
+    }
     async fn charter(&self) -> Answer<String> {
         Ok(String::from_utf8(self.site.lock().charter().to_vec()).unwrap())
     }

@@ -30,6 +30,12 @@ async fn t60_a_dark_site_shows_its_last_state_and_since_when() {
         (view[0].waiting_on.is_empty() && olga.get("/v1/sites/plant/nodes").await.status == 200).then_some(())
     })
     .await;
+    let proof = eventually("what voters signed is read", || async {
+        let got = olga.get("/v1/sites/plant/attestation").await;
+        got.status.is_success().then(|| got.json())
+    })
+    .await;
+    assert!(proof["why"].is_null() && proof["founding"].is_string(), "{proof}");
     drop(agent);
     let dark = |alerts: &[AlertView]| alerts.iter().any(|a| a.rule == "site-dark");
     eventually("the alarm", || async {
@@ -38,6 +44,10 @@ async fn t60_a_dark_site_shows_its_last_state_and_since_when() {
     })
     .await;
     assert_eq!(olga.get("/v1/sites/plant/head").await.json(), head);
+    // The same proof, and why there is no newer one: whoever reads it tells its age by the signed time.
+    let late = olga.get("/v1/sites/plant/attestation").await.json();
+    assert_eq!((&late["founding"], &late["trust"]), (&proof["founding"], &proof["trust"]));
+    assert_eq!(late["why"], "the relay has no link to the site");
     let nodes: Vec<NodeView> = olga.get("/v1/sites/plant/nodes").await.read();
     assert!(nodes.iter().all(|n| n.report_age_ms > Some(5)), "reports grow older");
     // The same after a restart, from the database.

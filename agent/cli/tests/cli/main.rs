@@ -18,3 +18,4 @@ mod site;
 mod texts;
 mod through;
 mod tls;
+mod verify;

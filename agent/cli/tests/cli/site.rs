@@ -27,6 +27,7 @@ pub(crate) struct State {
     pub(crate) bundles: Vec<BundleView>,
     pub(crate) publishers: Vec<PublicKey>,
     pub(crate) intents: Vec<(Intent, IntentView)>,
+    pub(crate) proof: Option<qb_model::attest::Attestation>,
     pub(crate) looks: u32,
     pub(crate) refuse: Option<(&'static str, &'static str)>,
     pub(crate) logins: u32,
@@ -140,6 +141,10 @@ impl Site for FakeSite {
         let state = self.lock();
         let first = &state.nodes[0];
         Ok(made::site(&self.charter, self.head_of(&state), first))
+    }
+    async fn attestation(&self) -> Answer<qb_model::attest::Attestation> {
+        let none = || Problem::unavailable("The attestation", "nobody signed yet", "qb site status");
+        self.lock().proof.clone().ok_or_else(none)
     }
     async fn nodes(&self) -> Answer<Vec<NodeView>> {
         Ok(self.lock().nodes.clone())

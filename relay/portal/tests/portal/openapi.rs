@@ -107,6 +107,7 @@ fn every_reference_leads_somewhere() {
         "AdminView",
         "BundleView",
         "Head",
+        "Attestation",
         "LoginView",
     ] {
         assert!(schemas.contains_key(view), "{view}");
@@ -146,6 +147,7 @@ fn schemas_are_what_is_sent() {
     check("AlertView", alert_view());
     check("HistoryView", history_view(None));
     check("SampleView", sample_view());
+    check("Attestation", crate::stub::attestation());
     check("Problem", qb_portal::view::Problem::no_route("/"));
 }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use qb_model::attest::Attestation;
 use qb_portal::view::*;
 use qb_portal::{IntentKey, paths};
 use serde::de::DeserializeOwned;
 
 use crate::ask::{SITE, ask, get, local};
-use crate::stub::{Asked, Stub, digest, history_view, node_view, site_id, site_view};
+use crate::stub::{Asked, Stub, attestation, digest, history_view, node_view, site_id, site_view};
 
 /// The answer as its view.
 async fn read<T: DeserializeOwned>(path: String) -> T {
@@ -36,6 +37,7 @@ async fn every_view_is_shown() {
     assert_eq!(read::<Vec<IntentView>>(paths::intents("lyon")).await.len(), 1);
     assert_eq!(read::<Head>(paths::head("lyon")).await.index, 4);
     assert_eq!(read::<AuditExport>(paths::audit("lyon", 1, 5)).await.site, site_id());
+    assert_eq!(read::<Attestation>(paths::attestation("lyon")).await, attestation());
     let charter: serde_json::Value = read(paths::charter("lyon")).await;
     assert_eq!(charter["payload"], "");
 }

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use qb_model::action::{KeyClass, NodeRole, Role};
+use qb_model::attest::Attestation;
 use qb_model::facts::Facts;
 use qb_model::preflight::{Finding, Severity};
 use qb_model::waiting::WaitingOn;
@@ -103,6 +104,19 @@ pub fn finding() -> Finding {
         subject: "n1 > n2".into(),
         text: "10.0.0.2:6443 refuses".into(),
         remedy: "ss -ltn".into(),
+    }
+}
+
+pub fn attestation() -> Attestation {
+    Attestation {
+        v: 1,
+        charter: "{}".into(),
+        trust: vec![],
+        founding: Some("{}".into()),
+        roster: vec![],
+        voters: vec![],
+        checkpoint: None,
+        why: Some("nobody signed yet".into()),
     }
 }
 
@@ -279,6 +293,9 @@ impl Site for Stub {
     }
     async fn head(&self) -> Answer<Head> {
         Ok(head())
+    }
+    async fn attestation(&self) -> Answer<Attestation> {
+        Ok(attestation())
     }
     async fn charter(&self) -> Answer<String> {
         Ok(r#"{"payload":""}"#.into())
