@@ -1,7 +1,8 @@
 //! Reports: each node says once a second, and at once when its work changes, how it is. They go to
 //! the voters, which hold the board; other nodes ask them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use qb_model::board::{Board, NodeReport, Unit};
@@ -25,6 +26,7 @@ const FACTS_EVERY: Duration = Duration::from_secs(10);
 pub async fn run(node: Arc<Node>) {
     let mut sequence = 0u64;
     let mut gathered = Instant::now();
+    let busy = Busy::default();
     let mut work = node.work.subscribe();
     loop {
         sequence += 1;
@@ -38,7 +40,7 @@ pub async fn run(node: Arc<Node>) {
         }
         let report = gather(&node, sequence).await;
         node.hear(report.clone());
-        send(&node, &report).await;
+        send(&node, report, &busy);
         let begun = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
@@ -92,27 +94,56 @@ async fn units(node: &Arc<Node>) -> Vec<Unit> {
         .collect()
 }
 
-async fn send(node: &Arc<Node>, report: &NodeReport) {
+/// Voters that have not answered the last report yet.
+type Busy = Arc<Mutex<BTreeSet<NodeId>>>;
+
+fn lock(busy: &Busy) -> MutexGuard<'_, BTreeSet<NodeId>> {
+    busy.lock().expect("no code that holds the lock can panic")
+}
+
+/// Who is told: the voters. If this node is connected to none that it knows, for instance since others
+/// vote now than when it was last up, some members too: their answers say who votes.
+fn listeners(node: &Node) -> Vec<NodeId> {
+    let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
+    let mut all: Vec<NodeId> = node.voters().into_iter().filter(|v| *v != node.id()).take(7).collect();
+    if !all.iter().any(|v| connected.contains(v)) {
+        all.extend(connected.into_iter().filter(|n| *n != node.id()).take(3));
+    }
+    all
+}
+
+/// Sends a report to every voter. Nobody is waited for: one voter that is dead must not make this node
+/// look silent to the others. One that still has the last report gets the next one.
+fn send(node: &Arc<Node>, report: NodeReport, busy: &Busy) {
     let me = node.id();
     let state = node.site();
     if !state.nodes().contains_key(&me) && state.founded() {
         return;
     }
-    let voters: Vec<NodeId> = node.voters().into_iter().filter(|v| *v != me).take(7).collect();
-    let asks = voters.iter().map(|voter| async move {
-        node.ask::<_, ReportAnswer>(*voter, kind::REPORT, report, DEADLINE).await
-    });
-    let answers: Vec<ReportAnswer> = futures::future::join_all(asks).await.into_iter().flatten().collect();
-    for answer in &answers {
-        learn(node, answer);
+    let report = Arc::new(report);
+    for voter in listeners(node) {
+        if !lock(busy).insert(voter) {
+            continue;
+        }
+        let (node, report, busy) = (node.clone(), report.clone(), busy.clone());
+        node.clone().tasks.spawn(async move {
+            let asked = node.ask::<_, ReportAnswer>(voter, kind::REPORT, &*report, DEADLINE);
+            let answer = tokio::select! {
+                answer = asked => answer.ok(),
+                () = node.cancel.cancelled() => None,
+            };
+            lock(&busy).remove(&voter);
+            if let Some(answer) = answer {
+                learn(&node, &answer);
+                node.uplinks.heard(voter, answer.uplinks, std::time::Instant::now());
+            }
+        });
     }
-    if answers.is_empty() && !votes(node) {
-        let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
-        node.uplinks.unheard(&connected);
-    } else {
-        let own = if votes(node) { crate::uplink::holders(node) } else { Vec::new() };
-        node.uplinks.heard(answers.iter().flat_map(|a| a.uplinks.iter().cloned()).chain(own));
+    let now = std::time::Instant::now();
+    if votes(node) {
+        node.uplinks.heard(me, crate::uplink::holders(node), now);
     }
+    node.uplinks.look(&node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default(), now);
 }
 
 /// Whether this node holds the board.
@@ -146,6 +177,10 @@ fn learn(node: &Node, answer: &ReportAnswer) {
         });
         if let Err(e) = kept {
             tracing::warn!("membership file: {e}");
+        }
+        if let Some(consensus) = node.consensus.get() {
+            // Who follows the log must know of voters that the log, not followed yet, speaks of.
+            consensus.set_voter_hints(node.voters().into_iter().filter(|v| *v != node.id()).collect());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use qb_link::LinkState;
 use qb_model::waiting::WaitingOn;
@@ -12,6 +13,12 @@ use crate::events;
 
 /// How long a relay may be without any link before that is told, unless it is known why.
 const QUIET_MS: u64 = 10_000;
+
+/// How long a voter's word on who holds links counts: three reports.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// Nodes that hold links, with the relays that they are linked to.
+pub type Holders = Vec<(NodeId, Vec<PublicKey>)>;
 
 /// A relay, as this node sees it.
 struct Seen {
@@ -29,8 +36,12 @@ struct Seen {
 #[derive(Default)]
 struct Inner {
     relays: BTreeMap<PublicKey, Seen>,
-    /// Who holds links, as voters heard it last.
+    /// What each voter said last, and when.
+    said: BTreeMap<NodeId, (Instant, Holders)>,
+    /// Who holds links, by all of them.
     holders: BTreeMap<NodeId, BTreeSet<PublicKey>>,
+    /// Since when no voter says anything.
+    quiet: Option<Instant>,
     /// Whether this node heard of holders, or that no voter answers.
     heard: bool,
     /// Numbers of this node's links.
@@ -51,21 +62,30 @@ impl Uplinks {
         inner.relays.iter().filter(|(_, seen)| up(seen)).map(|(key, _)| *key).collect()
     }
 
-    /// Notes who holds links, as voters say.
-    pub fn heard(&self, holders: impl Iterator<Item = (NodeId, Vec<PublicKey>)>) {
-        let mut all: BTreeMap<NodeId, BTreeSet<PublicKey>> = BTreeMap::new();
-        for (node, relays) in holders {
-            all.entry(node).or_default().extend(relays);
-        }
+    /// Notes who holds links, as a voter says.
+    pub fn heard(&self, voter: NodeId, holders: Holders, now: Instant) {
         let mut inner = self.lock();
-        (inner.holders, inner.heard) = (all, true);
+        inner.said.insert(voter, (now, holders));
+        inner.said.retain(|_, (at, _)| now.duration_since(*at) <= FRESH);
+        let mut all: BTreeMap<NodeId, BTreeSet<PublicKey>> = BTreeMap::new();
+        for (node, relays) in inner.said.values().flat_map(|(_, holders)| holders) {
+            all.entry(*node).or_default().extend(relays);
+        }
+        (inner.holders, inner.heard, inner.quiet) = (all, true, None);
     }
 
-    /// Forgets holders of whom nothing is known: no voter answers.
-    pub fn unheard(&self, connected: &BTreeSet<NodeId>) {
+    /// Looks whether any voter still says something; forgets holders of whom nothing is known if not.
+    pub fn look(&self, connected: &BTreeSet<NodeId>, now: Instant) {
         let mut inner = self.lock();
-        inner.holders.retain(|node, _| connected.contains(node));
-        inner.heard = true;
+        inner.said.retain(|_, (at, _)| now.duration_since(*at) <= FRESH);
+        if !inner.said.is_empty() {
+            return;
+        }
+        let since = *inner.quiet.get_or_insert(now);
+        if now.duration_since(since) >= FRESH {
+            inner.holders.retain(|node, _| connected.contains(node));
+            inner.heard = true;
+        }
     }
 
     /// Whether anything was heard since the start.
@@ -141,7 +161,6 @@ impl Uplinks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const RELAY: PublicKey = PublicKey([7; 32]);
 
@@ -159,9 +178,14 @@ mod tests {
         table.note(&RELAY, 1, Some(down), true);
         let told = table.waiting_on();
         assert!(told[0].text.contains("refused") && told[0].subject == "https://relay.example", "{told:?}");
-        table.heard([(NodeId([1; 32]), vec![RELAY])].into_iter());
+        let begun = Instant::now();
+        table.heard(NodeId([9; 32]), vec![(NodeId([1; 32]), vec![RELAY])], begun);
+        // Another voter has not heard of it yet: one that has is enough.
+        table.heard(NodeId([8; 32]), Vec::new(), begun);
         assert!(table.waiting_on().is_empty());
-        table.unheard(&BTreeSet::new());
+        table.look(&BTreeSet::new(), begun + FRESH * 2);
+        assert!(table.waiting_on().is_empty(), "only just quiet");
+        table.look(&BTreeSet::new(), begun + FRESH * 3);
         assert_eq!(table.waiting_on().len(), 1);
     }
 

@@ -110,7 +110,7 @@ fn the_table_of_alerts() {
          ✗ critical  lyon-r1-03 is silent: no report for 41 s  41 s    host   on lyon-r1-03: systemctl status qb-agent\n\
          ○ over      lyon-r1-02 is silent: no report for 9 s   10 min  host   over since 10:32:00\n"
     );
-    let narrow = rest::alert_table(&[fires.clone()], &clock(), &Paint::PLAIN);
+    let narrow = rest::alert_table(std::slice::from_ref(&fires), &clock(), &Paint::PLAIN);
     let narrow = narrow.render(&Paint::PLAIN, true, Some(60));
     assert!(narrow.contains("critical") && narrow.contains("lyon-r1-03 is silent"), "{narrow}");
     assert_eq!(
