@@ -16,8 +16,9 @@ demo *ARGS: web
 # All tests: Rust, the queue's loom model, the golden vectors in a second language
 test: test-rust test-loom test-golden
 
-# Unit and integration tests of every crate
+# Unit and integration tests of every crate, those of the pages in a real browser too
 test-rust: build
+    @.ci/setup browser
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --locked --workspace --no-fail-fast; \
     else \

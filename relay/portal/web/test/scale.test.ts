@@ -7,6 +7,7 @@ import { createElement } from 'preact';
 import { render } from 'preact-render-to-string';
 import type { NodeView, SiteView } from '../src/api/views.ts';
 import { base64url } from '../src/signed/bytes.ts';
+import { visibleIn } from '../src/signed/strict.ts';
 import { route } from '../src/state/app.ts';
 import { data, SiteData } from '../src/state/data.ts';
 import { csvField, nodesCsv } from '../src/state/export.ts';
@@ -103,6 +104,12 @@ test('order: by the address, unknown last, equals by name', () => {
   assert.deepEqual(by('report').slice(-4), ['dc-0007', 'dc-0257', 'dc-0507', 'dc-0757']);
   assert.deepEqual(by('-report').slice(-4), ['dc-0007', 'dc-0257', 'dc-0507', 'dc-0757']);
   assert.equal(nodes.filter(nodeFilter('zone:rack-3 disk>80') ?? (() => false)).length, 10);
+});
+
+test('texts of machines: marks that turn the writing are seen, nothing else changes', () => {
+  const view = { n: 1, none: null, list: ['plain', 'a\u202eb'], facts: { zone: '<b>\u2066', ok: true } };
+  assert.deepEqual(visibleIn(view), { n: 1, none: null, list: ['plain', 'a\\u{202e}b'], facts: { zone: '<b>\\u{2066}', ok: true } });
+  assert.deepEqual(visibleIn(nodes[3]), nodes[3]);
 });
 
 test('CSV: quoted, and no formula', () => {

@@ -161,7 +161,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
   const [progress, setProgress] = useState<Progress | null>(null);
   const [turn, setTurn] = useState(0);
   const generation = useRef(0);
-  const shown = useRef({ left, command, title });
+  const shown = useRef({ left, command, title, follow });
   const wanted = change ? JSON.stringify(change) : '';
   const who = author.value?.admin.admin ?? '';
   const busy = progress !== null && progress.step !== 'failed' && !(progress.step === 'answered' && progress.view.state === 'rejected');
@@ -206,7 +206,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
 
   if (!d) return null;
   // While it is on its way, the choices stay as they were.
-  if (!busy) shown.current = { left, command, title };
+  if (!busy) shown.current = { left, command, title, follow };
   const names = { host: (id: string) => d.nodes.value.value?.find((n) => n.id === id)?.name ?? null };
   const stop = made ? cannotSign(actionName(made.intent.action)) : cannotSign(change ? actionName(change.action) : 'node.label');
   const rejected = made?.plan.rejected ?? null;
@@ -235,7 +235,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
         </div>
         <div class={planning ? 'r dimmed' : 'r'} aria-busy={planning}>
           {warn}
-          {progress && made ? <Outcome progress={progress} made={made} follow={follow} /> : null}
+          {progress && made ? <Outcome progress={progress} made={made} follow={shown.current.follow} /> : null}
           <div class="row between">
             <span class="lbl">Plan</span>
             {made ? <span class="faint">computed {age(now.value - made.at)} ago at audit entry {made.plan.head.index}</span> : null}

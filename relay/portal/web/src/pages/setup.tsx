@@ -146,9 +146,10 @@ export function BrowserKeyCard() {
               <>
                 <p class="gap">Add it with a key that you have elsewhere. Type this where <code>qb</code> has your key:</p>
                 {admins.length === 0 ? <label class="fld"><span class="lbl">Your admin id</span><span class="inp"><input value={name} placeholder="mira" onInput={(e) => setName(e.currentTarget.value)} /></span></label> : null}
-                {(admins.length > 0 ? admins.map((a) => a.admin) : [name || 'ADMIN']).slice(0, 4).map((a) => <Cmd key={a}>{`qb admin add-key ${a} --class browser ${held.public}`}</Cmd>)}
-                <p class="muted">Before you sign there, compare what it shows with these words:</p>
-                <p class="words6">{held.words.join(' ')}</p>
+                {(admins.length > 0 ? admins.map((a) => a.admin) : [name || 'ADMIN']).slice(0, 4).map((a) => <Cmd key={a}>{`qb admin add-key ${a} --class browser ${held.public.startsWith('-') ? '-- ' : ''}${held.public}`}</Cmd>)}
+                <p class="muted">Before you sign there, compare the fingerprint that it shows with this one:</p>
+                <p class="words6"><code>{held.fingerprint}</code></p>
+                <p class="faint">Afterwards the site lists the key with these words: {held.words.join(' ')}</p>
               </>
             )}
             <p class="row gap">

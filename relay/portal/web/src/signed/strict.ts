@@ -18,6 +18,14 @@ export const visible = (value: string): string =>
     ? value
     : Array.from(value, (c) => (isPlain(c) ? c : `\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`)).join('');
 
+/** A view with every text in it made visible: what machines say of themselves is signed by nobody. */
+export function visibleIn<T>(value: T): T {
+  if (typeof value === 'string') return visible(value) as T;
+  if (Array.isArray(value)) return value.map(visibleIn) as T;
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, visibleIn(v)])) as T;
+}
+
 const ESCAPES: Record<string, string> = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' };
 
 export function strict(bytes: Uint8Array, maxBytes: number, nullable: boolean): { [member: string]: Json } {

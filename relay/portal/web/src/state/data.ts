@@ -4,6 +4,7 @@
 import { batch, effect, signal, type Signal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { asProblem, get } from '../api/client.ts';
+import { visibleIn } from '../signed/strict.ts';
 import { Memory } from './memory.ts';
 import type { AdminView, AlertView, BundleView, ClusterView, Event, IntentView, NodeView, Problem, SiteView } from '../api/views.ts';
 
@@ -26,7 +27,7 @@ export class Resource<T> {
     }
     this.running = true;
     try {
-      const next = await get<T>(this.path);
+      const next = visibleIn(await get<T>(this.path));
       batch(() => {
         // The same answer redraws nothing.
         if (JSON.stringify(next) !== JSON.stringify(this.value.peek())) this.value.value = next;

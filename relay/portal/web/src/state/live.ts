@@ -5,6 +5,7 @@ import { signal } from '@preact/signals';
 import { headers, problemOf, setToken, loginWanted } from '../api/client.ts';
 import type { Event } from '../api/views.ts';
 import type { SiteData } from './data.ts';
+import { visibleIn } from '../signed/strict.ts';
 import { EventLines } from './lines.ts';
 
 const KEPT = 500;
@@ -132,7 +133,7 @@ class Stream {
         }
         return;
       }
-      const lines = new EventLines((data) => this.tell({ kind: 'event', event: JSON.parse(data) as Event }));
+      const lines = new EventLines((data) => this.tell({ kind: 'event', event: visibleIn(JSON.parse(data) as Event) }));
       const reader = response.body.getReader();
       for (;;) {
         const { done, value } = await reader.read();

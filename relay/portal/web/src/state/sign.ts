@@ -5,6 +5,7 @@ import type { Head, IntentView, NodeView, PlanView, Problem } from '../api/views
 import { base64url, text, type Bytes } from '../signed/bytes.ts';
 import { digestOf, INTENT } from '../signed/dsse.ts';
 import { parseIntent, toPayload, type Action, type Expect, type Intent, type PlacedNode } from '../signed/intent.ts';
+import { visibleIn } from '../signed/strict.ts';
 import { newUlid } from '../signed/names.ts';
 import { byKey, byText, sorted } from '../signed/schema.ts';
 import type { SiteData } from './data.ts';
@@ -48,7 +49,7 @@ async function payloadOf(d: SiteData, change: Change, head: Head): Promise<Bytes
   });
 }
 
-const planOf = (d: SiteData, payload: Bytes): Promise<PlanView> => post<PlanView>(`${d.base}/plan`, { payload: text(payload) });
+const planOf = (d: SiteData, payload: Bytes): Promise<PlanView> => post<PlanView>(`${d.base}/plan`, { payload: text(payload) }).then(visibleIn);
 
 /** The explicit placement that a plan shows for an open one; null if it is refused. */
 export function resolved(plan: PlanView, pool: readonly NodeView[]): PlacedNode[] | null {
