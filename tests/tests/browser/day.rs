@@ -21,9 +21,10 @@ fn day(f: &mut Fixture) -> Result<()> {
     f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
     create(f)?;
     attach(f)?;
+    access::every_page(f, "clus101")?;
+    f.browser.look(1440, 900, "light")?;
     detach(f)?;
     audit(f)?;
-    access::every_page(f, "clus101")?;
     let refused = f.browser.refused()?;
     ensure!(refused.is_empty(), "the policy refused: {refused:?}");
     Ok(())
@@ -132,6 +133,7 @@ fn attach(f: &mut Fixture) -> Result<()> {
 
 fn detach(f: &mut Fixture) -> Result<()> {
     let hosts: Vec<String> = f.site.cluster("clus101")?.members.iter().map(|m| m.host.clone()).collect();
+    f.browser.go(&format!("{}/lyon/clusters/clus101/progress", f.door))?;
     f.browser.click(SOON, "nav[aria-label='Parts of clus101'] a", "Nodes")?;
     f.browser.click(SOON, "tr button", "Detach")?;
     f.browser.shows(SOON, "Type the cluster's name, clus101")?;

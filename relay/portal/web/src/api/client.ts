@@ -47,6 +47,16 @@ export async function problemOf(response: Response): Promise<Problem> {
 }
 
 export async function ask<T>(method: string, path: string, body?: BodyInit, timeout = 15_000): Promise<T> {
+  const response = await exchange(method, path, body, timeout);
+  return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+}
+
+/** The answer's bytes as they came: what was signed is passed on unchanged. */
+export async function askBytes(method: string, path: string, body: BodyInit, timeout: number): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await (await exchange(method, path, body, timeout)).arrayBuffer());
+}
+
+async function exchange(method: string, path: string, body: BodyInit | undefined, timeout: number): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(path, {
@@ -67,7 +77,7 @@ export async function ask<T>(method: string, path: string, body?: BodyInit, time
     }
     throw new ApiError(problem);
   }
-  return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+  return response;
 }
 
 export const get = <T>(path: string): Promise<T> => ask<T>('GET', path);

@@ -9,6 +9,7 @@ import { go, now, say, sitePath } from '../state/app.ts';
 import { data } from '../state/data.ts';
 import { browserKey } from '../state/keys.ts';
 import { author, cannotSign, through } from '../state/session.ts';
+import { terminal } from '../state/terminal.ts';
 import { draft, send, type Change, type Draft, type Progress } from '../state/sign.ts';
 import { age, duration, hashGroups, plural } from '../state/format.ts';
 import { hex, text, unbase64url } from '../signed/bytes.ts';
@@ -129,7 +130,7 @@ function Outcome({ progress, made, follow }: { progress: Progress; made: Draft; 
   return (
     <div aria-live="polite">
       <ul class="outcome">
-        {progress.step === 'signing' ? line('busy', 'Signing') : line('ok', `Signed and sent to ${site}`)}
+        {progress.step === 'signing' ? line('busy', terminal.value ? 'Waiting for your answer at the terminal' : 'Signing') : line('ok', `Signed and sent to ${site}`)}
         {progress.step === 'sent' ? line('busy', `Waiting for the outcome, ${age(now.value - progress.at)}`) : null}
         {view?.state === 'doing' || view?.state === 'done' ? line('ok', `Accepted by ${site}${view.generation !== null ? `, generation ${view.generation}` : ''}, in ${duration(progress.step === 'answered' ? progress.at - progress.sent : 0)}`) : null}
         {view?.state === 'doing' ? line('busy', 'It is being done') : null}
@@ -211,7 +212,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
   const stop = made ? cannotSign(actionName(made.intent.action)) : cannotSign(change ? actionName(change.action) : 'node.label');
   const rejected = made?.plan.rejected ?? null;
   const errors = made?.plan.findings.filter((f) => f.severity === 'error').length ?? 0;
-  const key = browserKey.value;
+  const key = terminal.value ? { public: terminal.value.signer.key, fingerprint: terminal.value.signer.fingerprint } : browserKey.value;
   const person = author.value?.admin;
   const sign = (): void => {
     if (!made) return;
@@ -258,7 +259,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
                 {stop ? (
                   <span class="t-act">{stop}</span>
                 ) : (
-                  <>as {person?.name}, {person?.role}, with the key in this browser <code>{key?.fingerprint.slice(0, 9)}</code> · valid {duration(made.intent.expires_ms - made.intent.issued_ms)}</>
+                  <>as {person?.name}, {person?.role}, with the key {terminal.value ? 'of the terminal, which asks there,' : 'in this browser'} <code>{key?.fingerprint.slice(0, 9)}</code> · valid {duration(made.intent.expires_ms - made.intent.issued_ms)}</>
                 )}{' '}
                 ·{' '}
                 <button type="button" class="a" aria-expanded={bytes} onClick={() => setBytes(!bytes)}>exact bytes</button>{' '}
@@ -277,7 +278,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
             {rejected || errors > 0 ? (
               <span class="t-bad strong stopline">{errors > 0 ? `${plural(errors, 'error')} stop this.` : 'Refused as it stands.'} Change the choices, or fix it first.</span>
             ) : stop ? (
-              browserKey.value && author.value ? null : <Link to={sitePath('keys')} class="btn p">Add key</Link>
+              key && author.value ? null : <Link to={sitePath('keys')} class="btn p">Add key</Link>
             ) : (
               <button type="button" class={danger ? 'btn p dzp' : 'btn p'} disabled={!made || !ready || planning || Boolean(blocked)} title={blocked ?? ''} onClick={sign}>
                 <Icon name="file-signature" />

@@ -228,7 +228,7 @@ function Topology({ c, nodes }: { c: ClusterView; nodes: NodeView[] }) {
         <div class="zones">
           {[...zones].sort().map(([zone, list]) => (
             <div class="zone" key={zone}>
-              <h3>{zone}</h3>
+              <h2>{zone}</h2>
               {list.map((m) => (
                 <p key={m.node} class="row between">
                   <span class="nm">{m.host}</span>

@@ -8,6 +8,7 @@ import type { Problem } from '../api/views.ts';
 import { data, useLive } from '../state/data.ts';
 import { plural, size } from '../state/format.ts';
 import { able, browserKey, forgetKey, makeKey } from '../state/keys.ts';
+import { terminal } from '../state/terminal.ts';
 import { author, door, enter, logout } from '../state/session.ts';
 import { unbase64url } from '../signed/bytes.ts';
 import { fingerprint, words } from '../signed/names.ts';
@@ -118,6 +119,16 @@ export function BrowserKeyCard() {
     failed.value = null;
     what().catch((e: unknown) => (failed.value = asProblem(e)));
   };
+  if (terminal.value)
+    return (
+      <section class="card">
+        <div class="ch"><h2>Key of the terminal</h2>{who ? <Status tone="ok">in use</Status> : null}</div>
+        <div class="cb">
+          <div class="row wrap"><Ident of={terminal.value.signer.key} big /><div class="grow"><code>{terminal.value.signer.fingerprint}</code><div class="sub2">{terminal.value.signer.name}, {terminal.value.signer.role} · {terminal.value.signer.class}</div></div></div>
+          <p class="muted gap">This page holds no key: whoever has this port later would own it. Where <code>qb portal</code> runs, the terminal shows what is ordered and asks before it signs.</p>
+        </div>
+      </section>
+    );
   if (able.value === 'insecure') return <section class="card"><p class="pad"><b>This page can read but not sign:</b> it was opened over http. Open it over https.</p></section>;
   if (able.value === 'old') return <section class="card"><p class="pad"><b>This browser cannot sign:</b> it has no Ed25519. Firefox from 129, Safari from 17 and Chrome from 137 can.</p></section>;
   return (

@@ -9,6 +9,7 @@ import { LOGIN_MS, loginPayload } from '../signed/login.ts';
 import { PORTAL_SET, type ActionName } from '../signed/intent.ts';
 import { browserKey, signPayload } from './keys.ts';
 import { data } from './data.ts';
+import { findTerminal, terminal } from './terminal.ts';
 
 /** `local`: no login here. `in`: a session. `out`: one is needed. */
 export const door = signal<'unknown' | 'local' | 'in' | 'out'>('unknown');
@@ -31,6 +32,10 @@ async function challenge(): Promise<LoginChallenge | null> {
 export async function enter(): Promise<void> {
   loginProblem.value = null;
   try {
+    if (await findTerminal()) {
+      door.value = 'local';
+      return;
+    }
     const asked = await challenge();
     if (asked === null) door.value = 'local';
     else if (token.value !== null) door.value = 'in';
@@ -67,9 +72,9 @@ export async function logout(): Promise<void> {
   door.value = 'out';
 }
 
-/** The admin whose key this browser holds, by the site's own list. */
+/** The admin whose key signs here, by the site's own list. */
 export const author = computed<{ admin: AdminView; expires: number | null } | null>(() => {
-  const held = browserKey.value;
+  const held = terminal.value ? { public: terminal.value.signer.key } : browserKey.value;
   const admins = data.value?.admins.value.value;
   if (!held || !admins) return null;
   for (const admin of admins) {
@@ -81,6 +86,7 @@ export const author = computed<{ admin: AdminView; expires: number | null } | nu
 
 /** Who shows this page. A relay says so itself by its key, which is no node's of the site. */
 export const through = computed<'site' | 'relay' | 'portal'>(() => {
+  if (terminal.value) return 'portal';
   const node = data.value?.site.value.value?.door.node;
   return serverKey.value !== null && node !== undefined && serverKey.value !== node ? 'relay' : 'site';
 });
@@ -88,10 +94,10 @@ export const through = computed<'site' | 'relay' | 'portal'>(() => {
 /** Why this browser cannot sign an action; null if it can. */
 export function cannotSign(action: ActionName): string | null {
   if (data.value?.memory.forked.value) return 'This door shows another past than this browser saw. Sign at a node of the site.';
-  if (!PORTAL_SET.includes(action)) return 'A key in a browser does not sign this. Sign it in a terminal.';
-  if (!browserKey.value) return 'This browser has no key yet.';
+  if (!terminal.value && !PORTAL_SET.includes(action)) return 'A key in a browser does not sign this. Sign it in a terminal.';
+  if (!terminal.value && !browserKey.value) return 'This browser has no key yet.';
   const who = author.value;
-  if (!who) return 'The site does not know the key of this browser yet.';
+  if (!who) return terminal.value ? 'The site does not know the key of this terminal.' : 'The site does not know the key of this browser yet.';
   if (who.admin.role === 'viewer') return `${who.admin.name} is viewer. This needs an operator.`;
   return null;
 }

@@ -11,6 +11,7 @@ import { byKey, byText, sorted } from '../signed/schema.ts';
 import type { SiteData } from './data.ts';
 import { signPayload } from './keys.ts';
 import { author } from './session.ts';
+import { signAtTerminal, terminal } from './terminal.ts';
 
 /** An intent that is signed here lives this long. */
 export const LIFE_MS = 15 * 60_000;
@@ -93,7 +94,7 @@ const settled = (view: IntentView): boolean => view.state === 'doing' || view.st
 export async function send(d: SiteData, made: Draft, tell: (progress: Progress) => void): Promise<void> {
   tell({ step: 'signing' });
   try {
-    const envelope = await signPayload(INTENT, made.payload);
+    const envelope = terminal.value ? await signAtTerminal(made.intent.site, made.payload) : await signPayload(INTENT, made.payload);
     const sent = Date.now();
     tell({ step: 'sent', at: sent });
     let view = await ask<IntentView>('POST', `${d.base}/intents?wait=10s`, envelope, 30_000);

@@ -7,6 +7,7 @@ import { dialog, isDark, now, route, said, sitePath, toggleTheme } from '../stat
 import { data, SiteData, sites, useLive } from '../state/data.ts';
 import { browserKey } from '../state/keys.ts';
 import { follow, heard, lostAt } from '../state/live.ts';
+import { terminal } from '../state/terminal.ts';
 import { author, door, enter, through } from '../state/session.ts';
 import { age } from '../state/format.ts';
 import { Banner } from './banner.tsx';
@@ -56,7 +57,7 @@ function Live() {
 
 function KeyChip() {
   const who = author.value;
-  const held = browserKey.value;
+  const held = terminal.value ? { public: terminal.value.signer.key } : browserKey.value;
   const to = route.value.site ? sitePath('keys') : '/';
   return (
     <Link to={to} class="keychip">
