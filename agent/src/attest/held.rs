@@ -75,7 +75,8 @@ impl Attest {
             match reached {
                 Ok(Some(reached)) => attest.lock().reached = Some(reached),
                 _ => {
-                    tracing::warn!(path = %attest.path.display(), "the chain of voters is damaged: asking other members")
+                    let path = attest.path.display();
+                    tracing::warn!(%path, "the chain of voters is damaged: asking other members");
                 }
             }
         }
