@@ -18,7 +18,7 @@ const QUIET_MS: u64 = 10_000;
 const FRESH: Duration = Duration::from_secs(3);
 
 /// Nodes that hold links, with the relays that they are linked to.
-pub type Holders = Vec<(NodeId, Vec<PublicKey>)>;
+pub(super) type Holders = Vec<(NodeId, Vec<PublicKey>)>;
 
 /// A relay, as this node sees it.
 struct Seen {

@@ -33,6 +33,8 @@ use crate::site::{FakeSite, OLGA, key};
 const SCHEDULES: u64 = 10_000;
 /// Schedules that one site goes through.
 const EACH: u64 = 50;
+/// Receipts of one site: no schedule delivers more.
+const RECEIPTS: usize = 4_096;
 /// Sites at a time.
 const AT_ONCE: usize = 3;
 /// How long the link may take for one answer.
@@ -58,7 +60,7 @@ impl Random {
 /// The relay's end of one link, in the wrong hands.
 struct Hostile {
     mux: Mux,
-    receipts: mpsc::UnboundedReceiver<Receipt>,
+    receipts: mpsc::Receiver<Receipt>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -76,14 +78,14 @@ impl Hostile {
         let (mux, mut incoming, driver) = mux::streams(stream, MuxEnd::Relay);
         let driver = tokio::spawn(async move { drop(driver.await) });
         let pushed = incoming.recv().await.unwrap();
-        let (tell, receipts) = mpsc::unbounded_channel();
+        let (tell, receipts) = mpsc::channel(RECEIPTS);
         let listen = tokio::spawn(async move {
             let (mut from, mut to) = tokio::io::split(pushed);
             push::write(&mut to, &Told::Beat).await.unwrap();
             to.flush().await.unwrap();
             while let Ok(Some(message)) = push::read::<_, Push>(&mut from).await {
                 if let Push::Receipt(bytes) = message {
-                    drop(tell.send(bytes.open::<Receipt>().unwrap().into_value()));
+                    tell.try_send(bytes.open::<Receipt>().unwrap().into_value()).unwrap();
                 }
             }
         });
@@ -264,7 +266,7 @@ impl Play {
     }
 
     /// Its own words, signed with its own key.
-    async fn own_key(&mut self, envelope: &[u8]) {
+    async fn own_key(&self, envelope: &[u8]) {
         let mut intent = Intent::parse(Envelope::parse(envelope).unwrap().payload()).unwrap();
         intent.action = self.site.revoke(102);
         let forged = intent.sign(&[&key(0, 0)]).unwrap().to_bytes();
@@ -272,13 +274,13 @@ impl Play {
     }
 
     /// The admin's true signature, on an intent for another site.
-    async fn other_site(&mut self) {
+    async fn other_site(&self) {
         let envelope = self.other.sign("olga", self.other.label("elsewhere"), OLGA);
         let status = self.relay.send("plant", &envelope).await;
         assert!(matches!(status, 200 | 202 | 422), "{status}");
     }
 
-    async fn unsigned(&mut self, envelope: &[u8]) {
+    async fn unsigned(&self, envelope: &[u8]) {
         let mut bare: serde_json::Value = serde_json::from_slice(envelope).unwrap();
         // 64 bytes of nothing.
         bare["signatures"][0]["sig"] = format!("{}==", "A".repeat(86)).into();

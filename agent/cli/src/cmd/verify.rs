@@ -208,7 +208,8 @@ pub async fn run(ctx: &Ctx) -> Result<Exit, CliError> {
         let here = here.clone();
         async move {
             let name = door.to_string();
-            let shown = async { ctx.session_at(here.clone(), vec![door]).await?.api.attestation().await }.await;
+            let shown =
+                async { ctx.session_at(here.clone(), vec![door]).await?.api.attestation().await }.await;
             let shown = match shown {
                 Ok(document) => read(site, &document),
                 Err(error) => Shown::Silent(error.text.trim_end_matches('.').to_owned()),
