@@ -47,6 +47,10 @@ fn ago(since: u64, now: u64) -> String {
 /// Why what is shown is old: put first among what a site waits for.
 pub(crate) fn stale(site: &LiveSite, read_at: u64, now: u64) -> WaitingOn {
     let since = site.links.down_since().filter(|since| *since > 0).unwrap_or(read_at);
+    if since == 0 {
+        let text = "was never linked to this relay: nothing of it is known here but who founded it";
+        return WaitingOn::itself("relay.stale", site.name.as_str(), text, Millis(now));
+    }
     let age = seconds(now.saturating_sub(read_at));
     let text = format!("is shown as it was {age} ago: stale since its last link to the relay ended");
     WaitingOn::itself("relay.stale", site.name.as_str(), text, Millis(since))

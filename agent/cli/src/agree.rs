@@ -79,7 +79,11 @@ pub fn agreed(line: &str) -> Result<bool, CliError> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-fn read_line(prompt: &str) -> Result<String, CliError> {
+/// Asks for a line on the terminal, which must be there.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_line(prompt: &str) -> Result<String, CliError> {
     let term = console::Term::stderr();
     let read = term.write_str(prompt).and_then(|()| term.read_line());
     read.map_err(|e| CliError::failed(format!("Cannot read from the terminal: {e}.")))

@@ -334,6 +334,11 @@ impl<'a> Session<'a> {
         (self.here, self.api.client, self.key)
     }
 
+    /// Whether a relay answers: what it shows of machines is its word.
+    pub fn at_relay(&self) -> bool {
+        self.api.client.door().relay().is_some()
+    }
+
     /// Changes what is remembered of the site.
     ///
     /// # Errors

@@ -34,8 +34,11 @@ pub const CLUSTER_LIST: &str = "Examples:
 /// Of `qb node authorize`.
 pub const AUTHORIZE: &str = "Examples:
   qb node authorize --waiting
-  qb node authorize lyon-r1-01 lyon-r2-01
-  qb node authorize k7mq-2v9d --plan";
+  qb node authorize lyon-r1-01 k7mq-2v9d --plan
+  qb --door relay:https://relay.example node authorize k7mq-2v9d-9x2c-tq5h
+
+Through a relay each machine is compared: name it by the fingerprint that its console shows
+(qb-agent id), or type the last two words when asked.";
 /// Of `qb cluster`.
 pub const CLUSTER: &str = "Examples:
   qb cluster create clus100

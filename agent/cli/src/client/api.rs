@@ -74,7 +74,9 @@ impl Api {
     /// # Errors
     /// As above.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, CliError> {
-        self.client.get(&paths::nodes(&self.site)).await
+        let mut nodes: Vec<NodeView> = self.client.get(&paths::nodes(&self.site)).await?;
+        nodes.iter_mut().for_each(own_words);
+        Ok(nodes)
     }
     /// All clusters.
     ///
@@ -182,4 +184,10 @@ impl Api {
         }
         Ok(export)
     }
+}
+
+/// Words and fingerprint are made of the key that a document names: nobody else's are shown.
+fn own_words(node: &mut NodeView) {
+    node.words = qb_model::words::words(&node.id.0).join(" ");
+    node.fingerprint = qb_model::words::fingerprint(&node.id.0);
 }

@@ -1,5 +1,6 @@
 //! `qb node authorize`: machines are let in by the keys that were compared. The first time, this
-//! founds the site on the node whose door answers; the group grows from there.
+//! founds the site on the node whose door answers, through a relay on the first that is named; the
+//! group grows from there.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::out::table::{Column, Table};
 use crate::out::text::{Clock, bytes, plural};
 use crate::sentence::{self, Hosts};
 
+use super::compare;
 use super::node::{find, words};
 
 /// Most nodes in one intent.
@@ -120,6 +122,9 @@ pub async fn run(session: &mut Session<'_>, args: AuthorizeArgs) -> Result<(), C
         out.say(text.trim_end());
         out.say("Compare fingerprint or words with `qb-agent id` on the machine.");
     }
+    if session.at_relay() && session.ctx.globals.plan.is_none() {
+        compare::by_console(session, &chosen, &names)?;
+    }
     let site = session.api.site().await?;
     let again = if args.waiting { "--waiting".to_owned() } else { names.join(" ") };
     if site.founded {
@@ -182,10 +187,15 @@ async fn found(
             "--expect: founding a site is two intents, which have no common plan. Nothing was sent.",
         ));
     }
-    let first = all.iter().find(|n| n.id == site.door.node).ok_or_else(|| {
-        CliError::failed(format!("The door does not show its own node {} as waiting.", site.door.host))
-            .remedy("try again in a second")
-    })?;
+    let first = if session.at_relay() {
+        // The relay hands the founding to the machine that it names.
+        chosen.first().copied().ok_or_else(|| CliError::usage("No machine is named."))?
+    } else {
+        all.iter().find(|n| n.id == site.door.node).ok_or_else(|| {
+            CliError::failed(format!("The door does not show its own node {} as waiting.", site.door.host))
+                .remedy("try again in a second")
+        })?
+    };
     let others: Vec<&NodeView> = chosen.iter().copied().filter(|n| n.id != first.id).collect();
     let author = session.author().await?;
     let action = Action::SiteFound { nodes: members(&[first])? };

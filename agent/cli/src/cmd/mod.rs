@@ -6,6 +6,7 @@ pub mod audit;
 pub mod authorize;
 pub mod bundle;
 pub mod cluster;
+pub mod compare;
 pub mod complete;
 pub mod cosign;
 pub mod doctor;

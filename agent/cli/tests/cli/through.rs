@@ -295,3 +295,38 @@ fn a_key_that_a_browser_made_is_compared_and_added() {
     let words = qb_model::words::words(&key(62).0).join(" ");
     assert!(text.contains("what the page shows") && text.contains(&words), "{text}");
 }
+
+#[test]
+fn s30_a_machine_that_a_relay_shows_is_let_in_by_what_its_own_console_shows() {
+    let far = Far::new();
+    for named in [&["--waiting"][..], &["lyon-r1-01"]] {
+        let ran = far.far(Mode::Site, &[&["node", "authorize"], named, &["-y"]].concat());
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(ran.err.contains("the relay could show another one's"), "{}", ran.err);
+    }
+    assert!(far.lab.sent().is_empty(), "nothing was sent");
+}
+
+#[test]
+fn what_names_a_machine_is_its_key() {
+    use qb_cli::cmd::compare::{fits, unproven};
+    let nodes = [crate::made::waiting_node(1), crate::made::waiting_node(2)];
+    let chosen: Vec<_> = nodes.iter().collect();
+    let named = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        unproven(&chosen, &names).len()
+    };
+    let print = qb_model::words::fingerprint(&nodes[0].id.0);
+    assert_eq!(named(&[]), 2);
+    assert_eq!(named(&[nodes[0].name.as_str(), nodes[1].name.as_str()]), 2, "names are the relay's word");
+    assert_eq!(named(&[&print[..9], &nodes[1].id.to_string()]), 1, "half a fingerprint is found by trying");
+    assert_eq!(named(&[&print, &nodes[1].id.to_string()]), 0);
+
+    let six = qb_model::words::words(&nodes[0].id.0);
+    let last = format!(" {}  {} ", six[4].to_uppercase(), six[5]);
+    assert!(fits(&last, &nodes[0]) && !fits(&last, &nodes[1]));
+    assert!(!fits(six[5], &nodes[0]) && !fits("", &nodes[0]) && !fits(&six.join(" "), &nodes[0]));
+    // What the door says the words are counts for nothing.
+    let lying = qb_portal::view::NodeView { words: "a b c d e f".into(), ..nodes[0].clone() };
+    assert!(!fits("e f", &lying));
+}
