@@ -8,9 +8,9 @@ export RUST_BACKTRACE := env("RUST_BACKTRACE", "1")
 _list:
     @just --list --unsorted
 
-# Builds qb and runs a whole site on this machine: found, attach, kill, recover, detach
+# Builds qb and runs a whole site with its relay and portal on this machine; --populated fills it
 demo *ARGS: web
-    cargo build --locked -p qb-agent -p qb-cli -p qb-tests --bins
+    cargo build --locked -p qb-agent -p qb-cli -p qb-relay -p qb-tests --bins
     target/debug/qb-demo {{ ARGS }}
 
 # All tests: Rust, the queue's loom model, the golden vectors in a second language
@@ -41,7 +41,7 @@ smoke: build
 
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
-    cargo build --locked --release -p qb-agent -p qb-cli -p qb-tests --bins
+    cargo build --locked --release -p qb-agent -p qb-cli -p qb-relay -p qb-tests --bins
     target/release/qb-bench {{ ARGS }}
 
 # Everything that CI asks of the text; edits nothing

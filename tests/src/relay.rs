@@ -87,6 +87,26 @@ impl Relay {
         }
     }
 
+    /// Whether it ended, or was ended.
+    pub fn ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.ended().is_some())
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the relay does not run")?.id())
+    }
+
+    /// The last lines of its log.
+    pub fn tail(&self, lines: usize) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
     /// Its door, to a stranger.
     pub fn door(&self) -> Door {
         Door { address: self.address, token: None }

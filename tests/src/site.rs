@@ -15,6 +15,7 @@ use crate::binaries::Binaries;
 use crate::command::Qb;
 use crate::http::{self, Answer};
 use crate::process;
+use crate::relay::Relay;
 use crate::signing::Signatory;
 use crate::views::{Cluster, Head, Node, Site as SiteView};
 use crate::wait::eventually;
@@ -100,6 +101,18 @@ impl Site {
     /// # Errors
     /// `qb` refuses.
     pub fn create(&self) -> Result<()> {
+        self.create_with(&[])
+    }
+
+    /// Makes the site with a relay that its charter trusts. It still has to be registered there.
+    ///
+    /// # Errors
+    /// `qb` refuses.
+    pub fn create_at(&self, relay: &Relay) -> Result<()> {
+        self.create_with(&[format!("--relay={}", relay.url()), format!("--relay-key={}", relay.key)])
+    }
+
+    fn create_with(&self, more: &[String]) -> Result<()> {
         // Left by a creation that was cut short: the configuration is written last.
         for part in ["keys", "charters"] {
             remove_dir(&self.dir.join(part))?;
@@ -126,6 +139,7 @@ impl Site {
         for agent in &self.agents {
             args.push(format!("--add-door=unix:{}", agent.socket().display()));
         }
+        args.extend_from_slice(more);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         self.qb.ok(&args).map(drop)
     }

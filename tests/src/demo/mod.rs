@@ -1,12 +1,13 @@
 //! The demo: a whole site on this computer, which stays in `.qb-demo/` between two runs.
 //!
-//! Five agents on loopback addresses, run until Ctrl-C. What it orders (`--populated`), it orders with
+//! Five agents on loopback addresses and a relay, run until Ctrl-C. What it orders (`--populated`), it orders with
 //! the commands that a person would type, and shows them.
 
 mod populate;
 mod screen;
 
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::FlockOperation;
 
 use crate::binaries::Binaries;
+use crate::relay::Relay;
 use crate::signals;
 use crate::site::{Layout, Site};
 use crate::wait::eventually;
@@ -25,6 +27,10 @@ const DIR: &str = ".qb-demo";
 const NET: [u8; 3] = [127, 0, 0];
 /// Name of the site.
 const NAME: &str = "demo";
+/// Port of the relay, at localhost.
+const RELAY_PORT: u16 = 8480;
+/// The org at the relay that the site belongs to.
+const ORG: &str = "acme";
 /// How often the agents are looked after.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a founded site may take to have a leader again.
@@ -49,19 +55,19 @@ pub struct Wanted {
 /// It cannot begin, or does not reach the state that is asked for.
 pub fn run(wanted: Wanted) -> Result<ExitCode> {
     let layout = Layout { dir: PathBuf::from(DIR), name: NAME.to_owned(), net: NET };
-    let binaries = Binaries::find()?;
+    let binaries = Binaries::find()?.with_relay()?;
     let mut site = Site::open(&layout, &binaries)?;
     let _lock = lock(&site.dir)?;
     site.ports_free().context("another demo, or other agents, seem to run")?;
     let result = bring_up(&mut site, &binaries, wanted)
-        .and_then(|()| if wanted.check { Ok(()) } else { look_after(&mut site) });
+        .and_then(|relay| if wanted.check { Ok(relay) } else { look_after(&mut site, relay) });
     screen::stopping(&site);
     let stopped = site.stop();
     screen::stopped(DIR);
     match result {
         Err(e) if e.is::<signals::Interrupted>() || signals::asked() => Ok(ExitCode::SUCCESS),
         Err(e) => Err(e),
-        Ok(()) => stopped.map(|()| ExitCode::SUCCESS),
+        Ok(_) => stopped.map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -78,19 +84,34 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-fn bring_up(site: &mut Site, binaries: &Binaries, wanted: Wanted) -> Result<()> {
+fn bring_up(site: &mut Site, binaries: &Binaries, wanted: Wanted) -> Result<Relay> {
+    ensure!(
+        TcpListener::bind((Ipv4Addr::LOCALHOST, RELAY_PORT)).is_ok(),
+        "in use: localhost:{RELAY_PORT}, where the demo's relay listens; `ss -lntp` shows who it is"
+    );
+    let relay = Relay::open(&site.dir, RELAY_PORT, binaries)?;
     if !site.is_created() {
-        site.create()?;
+        site.create_at(&relay)?;
     }
     write_env(site, binaries)?;
     start(site)?;
-    screen::running(site, DIR)?;
+    register(site, &relay)?;
+    screen::running(site, &relay, DIR)?;
     if wanted.populated {
         populate::run(site)?;
     } else {
-        screen::next(site, DIR)?;
+        screen::next(site, &relay, DIR)?;
     }
-    Ok(())
+    Ok(relay)
+}
+
+/// Ties the site to an org of the relay, once: where it is tied already nothing is signed.
+fn register(site: &Site, relay: &Relay) -> Result<()> {
+    let url = relay.url();
+    let known = site.qb.json(&["relay", "list"])?;
+    let trusted = known.as_array().is_some_and(|all| all.iter().any(|r| r["url"] == url.as_str()));
+    ensure!(trusted, "{DIR}/ is of an earlier qb, whose site knows no relay: remove it to begin anew");
+    site.qb.ok(&["relay", "register", &url, "--org", ORG, "-y"]).map(drop)
 }
 
 /// Starts what is not out for good, and waits until the site is as it was left.
@@ -120,7 +141,8 @@ fn start(site: &mut Site) -> Result<()> {
 }
 
 /// Watches over the agents until the program is asked to end.
-fn look_after(site: &mut Site) -> Result<()> {
+fn look_after(site: &mut Site, mut relay: Relay) -> Result<Relay> {
+    let mut relay_told = false;
     let mut told = vec![false; site.agents.len()];
     for (told, agent) in told.iter_mut().zip(&mut site.agents) {
         *told = agent.ended().is_some();
@@ -132,6 +154,10 @@ fn look_after(site: &mut Site) -> Result<()> {
                 *told = true;
                 screen::ended(agent, TAIL);
             }
+        }
+        if !relay_told && relay.ended() {
+            relay_told = true;
+            screen::relay_ended(&relay, TAIL);
         }
         std::thread::sleep(LOOK);
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::agent::Agent;
+use crate::relay::Relay;
 use crate::site::Site;
 use crate::views::Node;
 
@@ -31,7 +32,7 @@ fn states(nodes: &[Node]) -> String {
 }
 
 /// What runs.
-pub(super) fn running(site: &mut Site, dir: &str) -> Result<()> {
+pub(super) fn running(site: &mut Site, relay: &Relay, dir: &str) -> Result<()> {
     let nodes = site.nodes()?;
     let all = site.agents.len();
     let running = site.agents.iter_mut().filter_map(|a| a.is_running().then_some(())).count();
@@ -42,12 +43,14 @@ pub(super) fn running(site: &mut Site, dir: &str) -> Result<()> {
     println!("  agents   {:<10} {}", format!("{running} of {all}"), range.unwrap_or_default());
     println!("  nodes    {}", states(&nodes));
     println!("  site     {:<10} rehearsal: real processes in folders, no Kubernetes, no root", site.name);
-    println!("  door     {door}, also at the others; logs in {dir}/log/");
+    println!("  relay    {:<10} {}", "1", relay.url());
+    println!("  portal   {}/ at the relay, {door}/ at a node of the site", relay.url());
+    println!("  logs     {dir}/log/ and {dir}/relay.log");
     Ok(())
 }
 
 /// What to type next, by what is there.
-pub(super) fn next(site: &mut Site, dir: &str) -> Result<()> {
+pub(super) fn next(site: &mut Site, relay: &Relay, dir: &str) -> Result<()> {
     let nodes = site.nodes()?;
     println!("Next, in another terminal");
     let steps = format!("  1  type     . {dir}/env");
@@ -56,12 +59,22 @@ pub(super) fn next(site: &mut Site, dir: &str) -> Result<()> {
         let all = if site.view()?.founded { "lets them in" } else { "lets the five in, founds the site" };
         line("  2  type     qb node authorize --waiting", all);
         println!("  3  type     qb cluster create clus100 && qb cluster attach clus100 -n 3");
+        portal(4, relay);
     } else {
         line("  2  type     qb node list", "the nodes, what they do and wait for");
         line("  3  type     qb cluster list", "the clusters");
         line("  4  type     qb audit verify", "proves who ordered what");
+        portal(5, relay);
     }
     Ok(())
+}
+
+/// How the web portal is come by.
+fn portal(number: u8, relay: &Relay) {
+    let open = format!("  {number}  open     {}/", relay.url());
+    line(&open, "the portal: shows how to add a key of this browser");
+    let own = format!("  {}  or type  qb portal", number + 1);
+    line(&own, "the same pages, signed with your key of qb");
 }
 
 /// A command that is about to run.
@@ -88,9 +101,17 @@ pub(super) fn ended(agent: &mut Agent, lines: usize) {
     }
 }
 
+/// The relay ended by itself.
+pub(super) fn relay_ended(relay: &Relay, lines: usize) {
+    println!("\nThe relay ended by itself; the site goes on without it. {} ends with:", relay.log.display());
+    for line in relay.tail(lines).lines() {
+        println!("  {line}");
+    }
+}
+
 /// The end begins.
 pub(super) fn stopping(site: &Site) {
-    println!("\nStopping {} agents", site.agents.len());
+    println!("\nStopping {} agents and the relay", site.agents.len());
 }
 
 /// The end.

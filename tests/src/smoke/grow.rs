@@ -5,17 +5,23 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::{LATE, SOON, Smoke};
+use crate::relay::Relay;
 use crate::wait::eventually;
 
 /// Agents of the site.
 const AGENTS: usize = 5;
+/// Port of the relay, at localhost.
+const RELAY_PORT: u16 = 18_401;
 /// Voters that a site of five grows to.
 const VOTERS: usize = 3;
 
 /// The site's files, and the agents with them.
 pub(super) fn create(smoke: &mut Smoke) -> Result<()> {
+    let relay = Relay::open(smoke.relay_dir.path(), RELAY_PORT, &smoke.binaries)?;
     let site = &mut smoke.site;
-    site.create()?;
+    site.create_at(&relay)?;
+    smoke.relay = Some(relay);
+    let site = &mut smoke.site;
     ensure!(site.enrolment.is_file(), "there is no enrolment file");
     let enrolment = std::fs::read_to_string(&site.enrolment)?;
     ensure!(

@@ -8,6 +8,7 @@ mod grow;
 mod nodes;
 mod proofs;
 mod refusals;
+mod relay;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use qb_model::{NodeId, SiteId};
 use serde::Serialize;
 
 use crate::binaries::Binaries;
+use crate::relay::Relay;
 use crate::signing::Signatory;
 use crate::site::{ADMIN, Layout, Site};
 use crate::views::Node;
@@ -36,6 +38,10 @@ const TAIL: usize = 25;
 /// What the stages share.
 struct Smoke {
     site: Site,
+    relay: Option<Relay>,
+    /// The relay's files: none of the site's.
+    relay_dir: tempfile::TempDir,
+    binaries: Binaries,
     id: Option<SiteId>,
     owner: Option<Signatory>,
 }
@@ -46,6 +52,7 @@ type Stage = (&'static str, fn(&mut Smoke) -> Result<()>);
 const STAGES: &[Stage] = &[
     ("create", grow::create),
     ("knock", grow::knock),
+    ("register", relay::register),
     ("authorize", grow::authorize),
     ("pool", grow::pool),
     ("grow", grow::grow),
@@ -58,6 +65,12 @@ const STAGES: &[Stage] = &[
     ("detach", clusters::detach),
     ("delete", clusters::delete),
     ("label", nodes::label),
+    ("relay-views", relay::views),
+    ("relay-order", relay::order),
+    ("relay-cluster", relay::cluster),
+    ("relay-killed", relay::killed),
+    ("relay-strangers", relay::strangers),
+    ("relay-waits", relay::waits),
     ("refuse-wrong-key", refusals::wrong_key),
     ("refuse-altered", refusals::altered_byte),
     ("refuse-other-site", refusals::other_site),
@@ -88,9 +101,11 @@ const STAGES: &[Stage] = &[
 pub fn run(keep: bool) -> Result<ExitCode> {
     let temp = tempfile::Builder::new().prefix("qb-smoke-").tempdir().context("no temporary directory")?;
     let layout = Layout { dir: temp.path().to_owned(), name: NAME.to_owned(), net: NET };
-    let site = Site::open(&layout, &Binaries::find()?.pinned(temp.path())?)?;
+    let relay_dir = tempfile::Builder::new().prefix("qb-smoke-relay-").tempdir()?;
+    let binaries = Binaries::find()?.with_relay()?.pinned(relay_dir.path())?;
+    let site = Site::open(&layout, &binaries.pinned(temp.path())?)?;
     site.ports_free()?;
-    let mut smoke = Smoke { site, id: None, owner: None };
+    let mut smoke = Smoke { site, relay: None, relay_dir, binaries, id: None, owner: None };
     let begun = Instant::now();
     for (name, stage) in STAGES {
         let began = Instant::now();
