@@ -35,7 +35,17 @@ pub struct Relay {
     pub log: PathBuf,
     program: PathBuf,
     state: PathBuf,
+    tls: Option<TlsFiles>,
     process: Option<Process>,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
 }
 
 impl Relay {
@@ -51,6 +61,7 @@ impl Relay {
             log: dir.join("relay.log"),
             program: binaries.relay.clone(),
             state: dir.join("relay"),
+            tls: None,
             process: None,
         };
         relay.start()?;
@@ -61,7 +72,19 @@ impl Relay {
 
     /// Its address as sites have it.
     pub fn url(&self) -> String {
-        format!("http://localhost:{}", self.address.port())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{}", self.address.port())
+    }
+
+    /// Starts it again with TLS: same key, same sites.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn restart_with_tls(&mut self, files: TlsFiles) -> Result<()> {
+        self.kill();
+        self.process = None;
+        self.tls = Some(files);
+        self.start()
     }
 
     /// Starts it and waits until it answers.
@@ -69,15 +92,22 @@ impl Relay {
     /// # Errors
     /// It does not come up.
     pub fn start(&mut self) -> Result<()> {
-        let args = [
+        let mut args = vec![
             "--open-registration".to_owned(),
             format!("--listen={}", self.address),
             format!("--url={}", self.url()),
             format!("--state={}", self.state.display()),
         ];
+        if let Some(TlsFiles { certificate, key }) = &self.tls {
+            args.push(format!("--tls-certificate={}", certificate.display()));
+            args.push(format!("--tls-key={}", key.display()));
+        }
         self.process = Some(Process::spawn(&self.program, args, &self.log)?);
         let door = self.door();
-        eventually(START_LIMIT, "the relay answers", || door.get::<Value>("/v1/login").map(drop))
+        let listens = || TcpStream::connect(self.address).map(drop).context("nothing listens");
+        let answers =
+            || if self.tls.is_some() { listens() } else { door.get::<Value>("/v1/login").map(drop) };
+        eventually(START_LIMIT, "the relay answers", answers)
     }
 
     /// Ends it as a loss of power would.
@@ -125,7 +155,15 @@ impl Relay {
             "trust": [],
             "intent": String::from_utf8(owner.sign(&intent)?)?,
         });
-        let answer = self.door().post("/v1/register", &serde_json::to_vec(&body)?)?;
+        self.take(&serde_json::to_vec(&body)?)
+    }
+
+    /// Presents a registration as it is.
+    ///
+    /// # Errors
+    /// The relay refuses.
+    pub fn take(&self, registration: &[u8]) -> Result<()> {
+        let answer = self.door().post("/v1/register", registration)?;
         ensure!(answer.status == 201, "not registered: {} {}", answer.status, answer.text("detail"));
         Ok(())
     }

@@ -56,8 +56,12 @@ fn sample(pid: u32) -> Result<Sample> {
     // 12th and 13th fields behind it.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let field = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).context("no such field");
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("an agent ended")?;
+    Ok(Sample { ticks: field(11)? + field(12)?, pss_kib: pss_kib(pid)? })
+}
+
+/// Memory of a process, with its share of what it shares.
+pub(super) fn pss_kib(pid: u32) -> Result<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("a process ended")?;
     let pss = rollup.lines().find_map(|l| l.strip_prefix("Pss:"));
-    let pss_kib = pss.and_then(|l| l.split_whitespace().next()).context("no line Pss")?.parse()?;
-    Ok(Sample { ticks: field(11)? + field(12)?, pss_kib })
+    Ok(pss.and_then(|l| l.split_whitespace().next()).context("no line Pss")?.parse()?)
 }

@@ -6,6 +6,8 @@ mod admission;
 mod attach;
 mod builds;
 mod idle;
+mod links;
+mod through;
 mod writes;
 
 use std::io::Write as _;
@@ -17,6 +19,7 @@ use qb_model::SiteId;
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
+use crate::relay::Relay;
 use crate::signing::Signatory;
 use crate::site::{ADMIN, Layout, Site};
 use crate::wait::eventually;
@@ -25,6 +28,8 @@ use crate::wait::eventually;
 const NET: [u8; 3] = [127, 0, 2];
 /// Name of the site.
 const NAME: &str = "bench";
+/// Port of its relay.
+const RELAY_PORT: u16 = 18_403;
 /// How long anything that is not measured may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -42,6 +47,7 @@ pub struct Wanted {
 /// A site that is measured.
 struct Bench {
     site: Site,
+    relay: Relay,
     owner: Signatory,
     id: SiteId,
 }
@@ -51,7 +57,7 @@ struct Bench {
 /// # Errors
 /// Something that is measured does not happen at all.
 pub fn run(wanted: Wanted) -> Result<()> {
-    let binaries = Binaries::find()?;
+    let binaries = Binaries::find()?.with_relay()?;
     let build = binaries.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     print("setup", &json!({ "build": build, "cores": cores(), "bin_dir": binaries.dir }))?;
     builds::sizes(&binaries)?;
@@ -70,6 +76,7 @@ pub fn run(wanted: Wanted) -> Result<()> {
         bench.site.stop()?;
     }
     admission.print()?;
+    links::measure(&binaries)?;
     if wanted.builds {
         builds::times()?;
     }
@@ -81,6 +88,7 @@ fn steady(bench: &mut Bench, wanted: Wanted) -> Result<()> {
     bench.wait_voters()?;
     idle::measure(bench)?;
     writes::latency(bench)?;
+    through::measure(bench)?;
     attach::measure(bench)?;
     writes::failover(bench, wanted.kills)
 }
@@ -91,8 +99,10 @@ impl Bench {
         let layout = Layout { dir: dir.to_owned(), name: NAME.to_owned(), net: NET };
         let mut site = Site::open(&layout, binaries)?;
         site.ports_free()?;
-        site.create()?;
+        let relay = Relay::open(dir, RELAY_PORT, binaries)?;
+        site.create_at(&relay)?;
         site.start()?;
+        site.qb.ok(&["relay", "register", &relay.url(), "--org", "bench", "-y"])?;
         eventually(LIMIT, "all agents knock", || {
             let waiting = site.nodes()?.len();
             ensure!(waiting == site.agents.len(), "{waiting} knock");
@@ -101,7 +111,7 @@ impl Bench {
         site.qb.ok(&["node", "authorize", "node-1", "-y"])?;
         let id = site.view()?.id.parse()?;
         let owner = Signatory::of_file(ADMIN, &site.qb.keys().join(format!("{NAME}.key")))?;
-        Ok(Self { site, owner, id })
+        Ok(Self { site, relay, owner, id })
     }
 
     /// Waits until three voters are there and connected.
