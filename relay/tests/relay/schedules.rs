@@ -81,7 +81,8 @@ impl Hostile {
         let (tell, receipts) = mpsc::channel(RECEIPTS);
         let listen = tokio::spawn(async move {
             let (mut from, mut to) = tokio::io::split(pushed);
-            push::write(&mut to, &Told::Beat).await.unwrap();
+            let held = Told::Held { trust: Digest([0; 32]), roster: 0 };
+            push::write(&mut to, &held).await.unwrap();
             to.flush().await.unwrap();
             while let Ok(Some(message)) = push::read::<_, Push>(&mut from).await {
                 if let Push::Receipt(bytes) = message {
