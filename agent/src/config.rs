@@ -55,13 +55,18 @@ pub struct Config {
     /// Certificates that the TLS around a relay's link may have; the link inside has the relay's key in any case
     #[arg(long, value_name = "WHICH", default_value = "webpki", env = "QB_RELAY_OUTER_TLS")]
     pub relay_outer_tls: RelayTls,
+    /// Issuers of the certificate of a relay of your own, as PEM: these and no others are taken then
+    #[arg(long, value_name = "FILE", env = "QB_RELAY_CA", conflicts_with = "relay_outer_tls")]
+    pub relay_ca: Option<PathBuf>,
 }
 
 /// Which certificates are taken around the link to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RelayTls {
-    /// Those that this machine trusts
+    /// Those of public issuers, which come with the program; a company's issuer is none of them
     Webpki,
+    /// Those that this machine trusts, where a relay has a company's certificate
+    System,
     /// Any, where a firewall ends TLS itself
     Any,
 }

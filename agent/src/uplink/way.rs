@@ -25,6 +25,12 @@ pub enum WayError {
     /// The file of credentials.
     #[error("--relay-proxy-auth: {0}")]
     File(#[from] FileError),
+    /// The file of issuers.
+    #[error("--relay-ca: {0}")]
+    Ca(FileError),
+    /// The file of issuers holds none.
+    #[error("--relay-ca: {0} must hold certificates as PEM")]
+    NoCa(PathBuf),
     /// The file of credentials has none.
     #[error("--relay-proxy-auth: {0} must hold one line, USER:PASSWORD")]
     Credentials(PathBuf),
@@ -47,9 +53,11 @@ impl Way {
             Some(url) => Some(proxy(url, config.relay_proxy_auth.as_deref())?),
             None => None,
         };
-        let outer = match config.relay_outer_tls {
-            RelayTls::Any => OuterTls::Any,
-            RelayTls::Webpki => roots(),
+        let outer = match (&config.relay_ca, config.relay_outer_tls) {
+            (Some(path), _) => own_issuers(path)?,
+            (None, RelayTls::Webpki) => OuterTls::public(),
+            (None, RelayTls::System) => machine(),
+            (None, RelayTls::Any) => OuterTls::Any,
         };
         Ok(Self { proxy, outer })
     }
@@ -62,12 +70,22 @@ impl Way {
 
 /// The certificates that this machine trusts. None is told where TLS needs one: a relay on this very
 /// machine does not.
-fn roots() -> OuterTls {
+fn machine() -> OuterTls {
     let pem = SYSTEM_BUNDLES.iter().find_map(|path| {
         let read = files::read_bounded(Path::new(path), ROOTS_BYTES);
         read.inspect_err(|e| tracing::warn!("root certificates: {e}")).ok().flatten()
     });
     OuterTls::from_pem(&pem.unwrap_or_default())
+}
+
+/// The issuers in a file, and no others.
+fn own_issuers(path: &Path) -> Result<OuterTls, WayError> {
+    let none = || WayError::NoCa(path.to_owned());
+    let pem = files::read_bounded(path, ROOTS_BYTES).map_err(WayError::Ca)?.ok_or_else(none)?;
+    match OuterTls::from_pem(&pem) {
+        OuterTls::Roots(roots) if roots.is_empty() => Err(none()),
+        outer => Ok(outer),
+    }
 }
 
 fn proxy(url: &str, auth: Option<&Path>) -> Result<Proxy, WayError> {
@@ -100,6 +118,21 @@ fn basic(path: &Path) -> Result<Zeroizing<String>, WayError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_issuers_are_certificates_in_a_file() {
+        let path = std::env::temp_dir().join(format!("qb-ca-{}", std::process::id()));
+        assert!(matches!(own_issuers(&path), Err(WayError::NoCa(_))), "there is no file");
+        for empty in [&b""[..], b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            files::write_atomic(&path, empty, 0o644).unwrap();
+            assert!(matches!(own_issuers(&path), Err(WayError::NoCa(_))));
+        }
+        let made = rcgen::generate_simple_self_signed(vec!["relay.example".to_owned()]).unwrap();
+        files::write_atomic(&path, made.cert.pem().as_bytes(), 0o644).unwrap();
+        let OuterTls::Roots(roots) = own_issuers(&path).unwrap() else { panic!("issuers") };
+        assert_eq!(roots.len(), 1, "these and no others");
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn a_proxy_is_a_host_and_a_port_and_never_shows_its_password() {

@@ -42,6 +42,12 @@ pub enum OuterTls {
 }
 
 impl OuterTls {
+    /// The public issuers that came with this program: what browsers trust, and no company's own
+    /// issuer, whatever this machine's bundle holds.
+    pub fn public() -> Self {
+        Self::Roots(Arc::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()))
+    }
+
     /// Issuers from a PEM file's bytes, of which those that cannot be read are left out.
     pub fn from_pem(pem: &[u8]) -> Self {
         let mut roots = RootCertStore::empty();
@@ -302,8 +308,9 @@ fn intercepted(certificate: &CertificateDer<'_>) -> String {
     let issuer = X509Certificate::from_der(certificate).map(|(_, parsed)| parsed.issuer().to_string());
     let issuer: String = issuer.unwrap_or_default().chars().take(200).flat_map(char::escape_debug).collect();
     format!(
-        "relay/tls-intercepted, issuer \"{issuer}\": the certificate is not the relay's; if your network ends TLS itself, \
-         start qb-agent with --relay-outer-tls any: the link inside stays the relay's own"
+        "relay/tls-intercepted, issuer \"{issuer}\": that is no issuer this agent takes a relay's certificate from; if it is \
+         the relay's own, start qb-agent with --relay-ca FILE, or with --relay-outer-tls system where this machine trusts it; \
+         if your network ends TLS itself, with --relay-outer-tls any: the link inside stays the relay's own"
     )
 }
 

@@ -19,6 +19,7 @@ use crate::world::World;
 
 #[derive(Clone)]
 pub(crate) struct Client {
+    address: String,
     authority: String,
     token: Option<String>,
 }
@@ -51,7 +52,12 @@ impl Got {
 
 impl Client {
     pub(crate) fn stranger(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), token: None }
+        Self::stranger_as(authority, authority)
+    }
+
+    /// At an address, for what has another name.
+    pub(crate) fn stranger_as(address: &str, authority: &str) -> Self {
+        Self { address: address.to_owned(), authority: authority.to_owned(), token: None }
     }
 
     /// Logs in with a key.
@@ -85,7 +91,7 @@ impl Client {
     }
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Bytes) -> Got {
-        let io = TcpStream::connect(&self.authority).await.unwrap();
+        let io = TcpStream::connect(&self.address).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", &self.authority);

@@ -74,6 +74,13 @@ impl World {
         self.restart().await;
     }
 
+    /// Starts again as what is reached at another address, where somebody passes on to it.
+    pub(crate) async fn restart_behind(&mut self, url: &str) {
+        self.config.url = url.to_owned();
+        self.url = url.to_owned();
+        self.restart().await;
+    }
+
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         self.task.take().unwrap().await.unwrap();

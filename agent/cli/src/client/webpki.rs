@@ -1,4 +1,11 @@
 //! TLS to a relay: the certificates that this computer trusts, or those of `SSL_CERT_FILE`.
+//!
+//! An agent's link takes public issuers alone by default, because it can say so in a journal that an
+//! administrator reads, and loses nothing by it. Here a company's issuer is taken if the computer
+//! trusts it: browsers at the same desk take it for the same relay, and a company's own relay has no
+//! other. Who ends TLS on the way so sees the session's token and what the relay shows, and can read
+//! with both until the session ends. It can sign nothing, change no intent and feign no receipt: those
+//! are checked against the pinned charter. `SSL_CERT_FILE` with one issuer keeps such a reader out.
 
 use std::sync::Arc;
 
