@@ -10,7 +10,8 @@
 //!             views.rs  wait.rs  signals.rs         what doors answer; conditions with deadlines
 //! ```
 //!
-//! Invariants: nothing of the product is linked but `qb-model`; nothing leaves 127.0.0.0/8; no
+//! Invariants: nothing of the product is linked but `qb-model`, and `qb-link` by `hostile.rs`, a relay in
+//! the wrong hands, which must speak as a relay does; nothing leaves 127.0.0.0/8; no
 //! process outlives the program that started it; nothing sleeps for a fixed time, everything waits
 //! for a condition with a deadline; a failure shows the last lines of every agent's log.
 
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod binaries;
 pub mod command;
 pub mod demo;
+pub mod hostile;
 pub mod http;
 pub mod process;
 pub mod relay;

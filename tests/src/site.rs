@@ -133,7 +133,7 @@ impl Site {
         ]
         .map(str::to_owned)
         .to_vec();
-        for seed in &self.agents[..2] {
+        for seed in self.agents.iter().take(2) {
             args.push(format!("--seed={}:7444", seed.spec.address));
         }
         for agent in &self.agents {

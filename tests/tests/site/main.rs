@@ -5,6 +5,7 @@ mod t10_founding;
 mod t20_faults;
 mod t30_bad_input;
 mod t40_relay;
+mod t45_hostile;
 mod t50_monitoring;
 mod t60_attest;
 
