@@ -28,5 +28,6 @@ pub mod signals;
 pub mod signing;
 pub mod site;
 pub mod smoke;
+pub mod tls;
 pub mod views;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! A relay: its process, and somebody with a key at its door. Plain HTTP, which a charter allows at
 //! `localhost` alone: each relay has a port of its own there.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,10 +12,12 @@ use qb_model::{Name, PublicKey, SiteId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::agent::Agent;
 use crate::binaries::Binaries;
 use crate::http::{self, Answer};
 use crate::process::Process;
 use crate::signing::Signatory;
+use crate::tls;
 use crate::views::Head;
 use crate::wait::eventually;
 
@@ -139,7 +141,7 @@ impl Relay {
 
     /// Its door, to a stranger.
     pub fn door(&self) -> Door {
-        Door { address: self.address, token: None }
+        Door { address: self.address, origin: self.url(), token: None }
     }
 
     /// Registers a site to an org.
@@ -173,24 +175,48 @@ impl Relay {
     /// # Errors
     /// The relay refuses.
     pub fn log_in(&self, admin: &Signatory) -> Result<Door> {
-        let mut door = self.door();
-        let challenge: Value = door.get("/v1/login")?;
-        let nonce = challenge["nonce"].as_str().context("no challenge")?.parse()?;
-        let answer = door.post("/v1/login", &admin.login(&self.url(), self.key, nonce)?)?;
-        ensure!(answer.status == 200, "no login: {} {}", answer.status, answer.text("detail"));
-        door.token = Some(answer.text("token"));
-        Ok(door)
+        self.door().log_in(admin)
     }
 }
 
-/// A relay's door, for one session.
+/// A door of the network, a relay's or an agent's, for one session.
 #[derive(Debug, Clone)]
 pub struct Door {
     address: SocketAddr,
+    /// With its scheme.
+    origin: String,
     token: Option<String>,
 }
 
 impl Door {
+    /// An agent's, to a stranger.
+    pub fn of(agent: &Agent) -> Self {
+        let address = SocketAddr::from((agent.spec.address, 8443));
+        Self { address, origin: agent.url(), token: None }
+    }
+
+    /// The same door to an admin who signs a login. Whose door it is, is not asked here.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn log_in(mut self, admin: &Signatory) -> Result<Self> {
+        let challenge: Value = self.get("/v1/login")?;
+        let nonce = challenge["nonce"].as_str().context("no challenge")?.parse()?;
+        let key = challenge["server_key"].as_str().context("no key")?.parse()?;
+        let answer = self.post("/v1/login", &admin.login(&self.origin, key, nonce)?)?;
+        ensure!(answer.status == 200, "no login: {} {}", answer.status, answer.text("detail"));
+        self.token = Some(answer.text("token"));
+        Ok(self)
+    }
+
+    /// The status that a path is answered with.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn status(&self, path: &str) -> Result<u16> {
+        Ok(self.exchange("GET", path, &[])?.status)
+    }
+
     /// Asks for a document.
     ///
     /// # Errors
@@ -210,21 +236,30 @@ impl Door {
     }
 
     fn exchange(&self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
-        let mut stream = TcpStream::connect(self.address)
+        let stream = TcpStream::connect(self.address)
             .with_context(|| format!("nothing listens at {}", self.address))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let login = self.token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\n{login}Content-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{login}Content-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n",
-            self.address.port(),
+            self.origin.split_once("://").map_or("", |(_, host)| host),
             body.len()
         );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        let mut raw = Vec::new();
-        stream.read_to_end(&mut raw)?;
-        http::parse(&raw)
+        let ask = [head.as_bytes(), body].concat();
+        if self.origin.starts_with("https://") {
+            answered(tls::connect(self.address.ip(), stream)?, &ask)
+        } else {
+            answered(stream, &ask)
+        }
     }
+}
+
+fn answered(mut stream: impl Read + Write, ask: &[u8]) -> Result<Answer> {
+    stream.write_all(ask)?;
+    stream.flush()?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw)?;
+    http::parse(&raw)
 }

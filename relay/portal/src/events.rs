@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::door::Door;
 use crate::extract::{Here, Params, number};
 use crate::guard::Caller;
-use crate::limits::{EVENT_BEAT, EVENT_RETRY, EVENT_STREAMS};
+use crate::limits::{EVENT_BEAT, EVENT_RETRY, EVENT_STREAMS, SESSION_LOOK};
 use crate::site::Answer;
 use crate::view::{Event, Problem};
 
@@ -90,10 +90,10 @@ fn line(event: &Event) -> sse::Event {
 
 /// Ready when the caller's session is over.
 async fn ended(door: Arc<Door>, caller: Caller) {
-    let mut beat = tokio::time::interval(EVENT_BEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(SESSION_LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        beat.tick().await;
+        look.tick().await;
         if !door.still_in(&caller) {
             return;
         }

@@ -35,7 +35,10 @@ pub const AUDIT_RECORDS: u32 = 500;
 pub const AUDIT_DEFAULT: u32 = 200;
 /// Open event streams of a door: a page has one, and half the connections stay free.
 pub const EVENT_STREAMS: usize = 128;
-/// How often an event stream says that it lives, and looks whether its session does.
+/// How often an event stream looks whether its session lives: who lost a key hears nothing more after
+/// 5 s, the time that the site may need to learn of it included.
+pub const SESSION_LOOK: Duration = Duration::from_secs(2);
+/// How often an event stream says that it lives.
 pub const EVENT_BEAT: Duration = Duration::from_secs(15);
 /// How long a client of the event stream waits before it connects again.
 pub const EVENT_RETRY: Duration = Duration::from_secs(2);

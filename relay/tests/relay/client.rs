@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use qb_model::Millis;
 use qb_model::document::{Document as _, Login};
+use qb_model::{Millis, Nonce, PublicKey};
 use qb_portal::view::{IntentView, LoginChallenge, LoginView};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -70,10 +70,22 @@ impl Client {
 
     pub(crate) async fn try_log_in(&self, origin: &str, base: u8, number: u8) -> Got {
         let challenge: LoginChallenge = self.get("/v1/login").await.read();
+        self.answer(challenge.nonce, origin, challenge.server_key, base, number).await
+    }
+
+    /// A login for whatever door.
+    pub(crate) async fn answer(
+        &self,
+        nonce: Nonce,
+        origin: &str,
+        server_key: PublicKey,
+        base: u8,
+        number: u8,
+    ) -> Got {
         let login = Login {
             origin: origin.to_owned(),
-            server_key: challenge.server_key,
-            nonce: challenge.nonce,
+            server_key,
+            nonce,
             issued_ms: Millis(now()),
             expires_ms: Millis(now() + 60_000),
             session_key: public(base, 99),

@@ -4,7 +4,7 @@ use axum::http::Method;
 use bytes::Bytes;
 use qb_model::{Digest, SiteId};
 use qb_portal::router::ROUTES;
-use qb_portal::view::SiteView;
+use qb_portal::view::{LoginChallenge, SiteView};
 
 use crate::agent::FakeAgent;
 use crate::client::Client;
@@ -103,6 +103,33 @@ async fn t42_a_login_is_for_this_door_and_for_known_keys() {
     assert_eq!(client.get("/v1/sites").await.status, 401);
     let wrong = client.ask(Method::GET, "/v1/link", Bytes::new()).await;
     assert_eq!(wrong.status, 426);
+}
+
+/// A relay in the middle hands out another's challenge as its own. What is signed then names the relay
+/// that was connected to, and the other takes none of it.
+#[tokio::test]
+async fn t44_a_challenge_of_another_relay_is_worth_nothing() {
+    let (here, there) = (World::new().await, World::new().await);
+    let _site = there.site(1, "plant", "acme").await;
+    let client = Client::stranger(&there.authority);
+    let cases = [
+        (&here.url, here.key, Some("login_origin")),
+        (&there.url, here.key, Some("login")),
+        (&here.url, there.key, Some("login_origin")),
+        (&there.url, there.key, None),
+    ];
+    for (origin, server, refused) in cases {
+        let challenge: LoginChallenge = client.get("/v1/login").await.read();
+        let got = client.answer(challenge.nonce, origin, server, 1, OLGA).await;
+        match refused {
+            Some(code) => assert_eq!(got.code(), code, "{origin} {server}: {}", got.text()),
+            None => assert!(got.status.is_success(), "{}", got.text()),
+        }
+    }
+    // And a challenge that was never given out there.
+    let challenge: LoginChallenge = Client::stranger(&here.authority).get("/v1/login").await.read();
+    let got = client.answer(challenge.nonce, &there.url, there.key, 1, OLGA).await;
+    assert!(got.code().ends_with("login_nonce"), "{}", got.text());
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! A site and its relay: intents and receipts, either side dying, a site that is away, and a site
 //! that is founded with nothing but a relay between its nodes.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
-use qb_model::action::{Action, AuthorizedNode, Label};
+use qb_model::action::{Action, AuthorizedNode, KeyClass, Label, NewKey, RevokeReason, Role};
 use qb_model::charter::Charter;
 use qb_model::trust::TrustState;
 use qb_model::{NodeId, SiteId};
@@ -15,6 +17,9 @@ use qb_tests::wait::eventually;
 use serde_json::Value;
 
 use super::SOON;
+
+/// How long a session may live after its key was revoked, at any door: a rule, not patience.
+const OUT: Duration = Duration::from_secs(5);
 
 /// A site of three agents, and its relay.
 struct Linked {
@@ -319,5 +324,51 @@ fn no_way(linked: &mut Linked, door: &Door) -> Result<()> {
         view["waiting_on"].as_array().is_some_and(|w| w.iter().all(|w| w["code"] != "relay.link")),
         "{view}"
     );
+    Ok(())
+}
+
+#[test]
+fn t50_a_session_ends_everywhere_when_its_key_is_revoked() {
+    let (linked, door) = Linked::founded(52, |_| {}).expect("a site starts");
+    let result = key_revoked(&linked, &door);
+    linked.told(result);
+}
+
+fn key_revoked(linked: &Linked, door: &Door) -> Result<()> {
+    let vera = Signatory::fresh("vera")?;
+    let keys = [Signatory::fresh("vera")?.public_key(), vera.public_key()];
+    let mut keys: Vec<NewKey> =
+        keys.into_iter().map(|key| NewKey { key, class: KeyClass::Cli, expires_ms: None }).collect();
+    keys.sort_by_key(|new| new.key);
+    let (admin, key) = (vera.admin.clone(), vera.public_key());
+    let add = Action::AdminAdd { admin: admin.clone(), name: "Vera".into(), role: Role::Operator, keys };
+    receipt(door, &linked.sign(door, add)?)?;
+    // A session at the relay, and one at each node's own door.
+    let strangers: Vec<Door> = linked.site.agents.iter().map(Door::of).chain([linked.relay.door()]).collect();
+    let doors: Vec<Door> = strangers
+        .into_iter()
+        .map(|door| eventually(SOON, "vera is let in", || door.clone().log_in(&vera)))
+        .collect::<Result<_>>()?;
+    for door in &doors {
+        ensure!(door.status("/v1/sites")? == 200, "{door:?}");
+    }
+    let others = linked.site.agents.iter().map(|agent| Door::of(agent).log_in(&linked.mira));
+    let others: Vec<Door> = others.collect::<Result<_>>()?;
+    let revoke = Action::KeyRevoke { admin, key, reason: RevokeReason::Compromised };
+    receipt(door, &linked.sign(door, revoke)?)?;
+    let begun = Instant::now();
+    for door in &doors {
+        let left = OUT.saturating_sub(begun.elapsed());
+        eventually(left, "the session is over", || {
+            let status = door.status("/v1/sites")?;
+            ensure!(status == 401, "{status} at {door:?}");
+            Ok(())
+        })?;
+        ensure!(door.clone().log_in(&vera).is_err(), "the key is let in again at {door:?}");
+    }
+    // Nobody else's.
+    for door in others.iter().chain([door]) {
+        ensure!(door.status("/v1/sites")? == 200, "{door:?}");
+    }
     Ok(())
 }
