@@ -27,6 +27,7 @@
 //! | `extract` | parts of a request, checked |
 //! | `reads`, `writes`, `events` | handlers |
 //! | `mirror`, `suggest`, `stall` | schemas of the model's types; the nearest name; slow readers |
+//! | [`room`] | room for connections, in all and of one address |
 //!
 //! # Invariants
 //! - Never here: mesh, consensus, drivers, files, processes. Everything known of a site comes through
@@ -51,6 +52,7 @@ pub mod openapi;
 mod pages;
 pub mod paths;
 mod reads;
+pub mod room;
 pub mod router;
 pub mod serve;
 mod session;

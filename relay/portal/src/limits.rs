@@ -63,8 +63,11 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(3_600);
 /// A session ends after this long in any case: a working day.
 pub const SESSION_MAX: Duration = Duration::from_secs(8 * 3_600);
 
-/// Connections of a door: 256 at 64 KiB of buffers each are 16 MiB.
-pub const CONNECTIONS: usize = 256;
+/// Connections of a door: 512 at 64 KiB of buffers each are 32 MiB.
+pub const CONNECTIONS: usize = 512;
+/// Connections of one address, of IPv6 one /64: half of all, so that nobody takes the room of others. A
+/// proxy in front is one address: it has room for all event streams and as many requests.
+pub const CONNECTIONS_ADDRESS: usize = 256;
 /// Longest time for a TLS handshake.
 pub const TLS_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest time for a request's head to arrive, and longest idle time between two requests.

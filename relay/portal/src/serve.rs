@@ -1,13 +1,14 @@
 //! Serving a door on a listener: bounded connections, deadlines on every phase, a clean end.
 //!
 //! ```text
-//!   accept -- room? -- TLS (10 s) -- head (10 s) -- handler (guard.rs) -- write (30 s per stall)
+//!   accept -- room? of this address? -- TLS (10 s) -- head (10 s) -- handler (guard.rs) -- write (30 s per stall)
+//!                |      '-- no: closed at once, whoever else is there is served
 //!                '-- no: the next connection waits in the system's queue
 //! ```
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -15,13 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTIONS, GRACE, HEAD_BYTES, HEAD_DEADLINE, HEADERS, TLS_DEADLINE, WRITE_STALL,
+    ACCEPT_PAUSE, CONNECTIONS, CONNECTIONS_ADDRESS, GRACE, HEAD_BYTES, HEAD_DEADLINE, HEADERS, TLS_DEADLINE,
+    WRITE_STALL,
 };
+use crate::room::{Room, Rooms};
 use crate::stall::Stall;
 
 /// Whatever yields connections. `accept` must be safe to cancel: no connection is lost.
@@ -31,6 +34,11 @@ pub trait Listener: Send {
 
     /// The next connection.
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// The address at the other end, whose connections are counted; none where it has no meaning.
+    fn peer(_io: &Self::Io) -> Option<IpAddr> {
+        None
+    }
 }
 
 impl Listener for UnixListener {
@@ -49,6 +57,10 @@ impl Listener for TcpListener {
         // Answers are small and whole: waiting to fill a packet only costs time.
         io.set_nodelay(true)?;
         Ok(io)
+    }
+
+    fn peer(io: &Self::Io) -> Option<IpAddr> {
+        io.peer_addr().ok().map(|address| address.ip())
     }
 }
 
@@ -95,7 +107,7 @@ where
     F: Future<Output = io::Result<O>> + Send + 'static,
     O: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let rooms = Rooms::new(CONNECTIONS, CONNECTIONS_ADDRESS);
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -104,7 +116,9 @@ where
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (io, room) = next(&mut listener, &room) => {
+            (io, room) = next(&mut listener, &rooms) => {
+                // Closed by being dropped: an answer would cost more than the connection.
+                let Some(room) = rooms.admit(room, L::peer(&io)) else { continue };
                 let task = connection(greet(io), router.clone(), stopped.clone(), room);
                 connections.spawn(task);
             }
@@ -121,12 +135,11 @@ where
 
 /// The next connection, once there is room for it. A failed accept is pause and another try: it
 /// is lack of file descriptors, or a client that went away at once.
-async fn next<L: Listener>(listener: &mut L, room: &Arc<Semaphore>) -> (L::Io, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed; if it were, the connection would just not be counted.
-    let permit = Arc::clone(room).acquire_owned().await.ok();
+async fn next<L: Listener>(listener: &mut L, rooms: &Rooms) -> (L::Io, Room) {
+    let room = rooms.wait().await;
     loop {
         match listener.accept().await {
-            Ok(io) => return (io, permit),
+            Ok(io) => return (io, room),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection, trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -139,7 +152,7 @@ async fn connection<O>(
     greeted: impl Future<Output = io::Result<O>>,
     router: Router,
     mut stopped: watch::Receiver<bool>,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Room,
 ) where
     O: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

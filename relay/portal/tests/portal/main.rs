@@ -9,6 +9,7 @@ mod login;
 mod openapi;
 mod pages;
 mod reads;
+mod room;
 mod serve;
 mod stub;
 mod writes;

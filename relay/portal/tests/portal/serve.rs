@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::routing;
 use bytes::Bytes;
 use futures::stream;
-use qb_portal::limits::CONNECTIONS;
+use qb_portal::limits::{CONNECTIONS, CONNECTIONS_ADDRESS, TLS_DEADLINE};
 use qb_portal::{Listener, serve, serve_tls};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -181,6 +181,53 @@ async fn connections_are_bounded() {
     assert!(well(&round(client).await));
     assert!((9..12).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     task.abort();
+}
+
+/// A connection from one of this machine's loopback addresses.
+async fn from(address: [u8; 4], to: std::net::SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn two_thousand_silent_connections_of_one_address_harm_nobody_else() {
+    let (acceptor, connector) = tls();
+    let (plain, secret) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (at, tls_at) = (plain.local_addr().unwrap(), secret.local_addr().unwrap());
+    let tasks = [
+        tokio::spawn(serve(plain, local(&Stub::new()), std::future::pending())),
+        tokio::spawn(serve_tls(secret, acceptor, local(&Stub::new()), std::future::pending())),
+    ];
+    for door in [at, tls_at] {
+        let mut silent = Vec::new();
+        for number in 0..2_000 {
+            let mut io = from([127, 0, 0, 2], door).await;
+            // Some of them begin a handshake.
+            if door == tls_at && number % 3 == 0 {
+                let _ = io.write_all(b"\x16\x03\x01").await;
+            }
+            // Beyond the share they are closed at once, and here too: this process has few descriptors.
+            if number < CONNECTIONS_ADDRESS || number == 1_999 {
+                silent.push(io);
+            }
+        }
+        // Served while those of the share are still held, and the rest was closed.
+        let own = from([127, 0, 0, 3], door).await;
+        let answer = async {
+            if door == at {
+                return round(own).await;
+            }
+            let name = ServerName::try_from("n1").unwrap();
+            round(connector.connect(name, own).await.unwrap()).await
+        };
+        assert!(well(&timeout(TLS_DEADLINE / 2, answer).await.expect("others are served")));
+        let mut last = silent.pop().unwrap();
+        let closed = timeout(TLS_DEADLINE / 2, last.read(&mut [0; 8])).await.expect("it is over its share");
+        assert!(!matches!(closed, Ok(1..)), "nothing was said to it");
+    }
+    tasks.iter().for_each(|task| task.abort());
 }
 
 #[tokio::test(start_paused = true)]
