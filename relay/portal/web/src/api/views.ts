@@ -176,6 +176,10 @@ export interface IntentView {
   duplicate: boolean;
   at: number | null;
   waiting_on: WaitingOn | null;
+  /** Whose word this is; missing from older doors: then that of whoever answers. */
+  says?: 'site' | 'relay' | null;
+  /** Relay: what a node of the site signed. */
+  receipt?: string | null;
 }
 
 export interface PlanView {

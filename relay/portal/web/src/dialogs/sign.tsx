@@ -9,6 +9,7 @@ import { go, now, say, sitePath } from '../state/app.ts';
 import { data } from '../state/data.ts';
 import { browserKey } from '../state/keys.ts';
 import { author, cannotSign, through } from '../state/session.ts';
+import { useBorne } from '../state/receipt.ts';
 import { terminal } from '../state/terminal.ts';
 import { draft, send, type Change, type Draft, type Progress } from '../state/sign.ts';
 import { age, duration, hashGroups, plural } from '../state/format.ts';
@@ -124,20 +125,25 @@ function Plan({ plan }: { plan: PlanView }) {
 function Outcome({ progress, made, follow }: { progress: Progress; made: Draft; follow?: [string, string] | null | undefined }) {
   const site = data.value?.name ?? '';
   const relay = through.value === 'relay';
+  const view = progress.step === 'answered' ? progress.view : null;
+  const receipt = useBorne(data.value, view, relay);
   if (progress.step === 'failed') return <ProblemCard problem={progress.problem} />;
   const line = (tone: 'ok' | 'busy' | 'bad' | 'act', what: ComponentChildren) => <li><Status tone={tone}>{what}</Status></li>;
-  const view = progress.step === 'answered' ? progress.view : null;
+  const accepted = view?.state === 'doing' || view?.state === 'done';
+  // At a relay only what a node signed is the site's word.
+  const own = accepted && (!relay || (receipt !== null && 'by' in receipt));
   return (
     <div aria-live="polite">
       <ul class="outcome">
         {progress.step === 'signing' ? line('busy', terminal.value ? 'Waiting for your answer at the terminal' : 'Signing') : line('ok', `Signed and sent to ${site}`)}
         {progress.step === 'sent' ? line('busy', `Waiting for the outcome, ${age(now.value - progress.at)}`) : null}
-        {view?.state === 'doing' || view?.state === 'done' ? line('ok', `Accepted by ${site}${view.generation !== null ? `, generation ${view.generation}` : ''}, in ${duration(progress.step === 'answered' ? progress.at - progress.sent : 0)}`) : null}
+        {own && view ? line('ok', `Accepted by ${site}${view.generation !== null ? `, generation ${view.generation}` : ''}, in ${duration(progress.step === 'answered' ? progress.at - progress.sent : 0)}`) : null}
         {view?.state === 'doing' ? line('busy', 'It is being done') : null}
         {view?.state === 'pending' ? line('act', 'Accepted, waits for more signatures') : null}
         {view?.state === 'held' ? line('busy', `${relay ? 'Held at the relay' : 'Held by the site'}: ${visible(view.detail ?? view.waiting_on?.text ?? 'it waits for its time or an earlier intent')}`) : null}
         {view?.state === 'unknown' ? line('busy', relay && view.detail ? `Not accepted yet: ${visible(view.detail)}` : 'Taken, the outcome is not known yet') : null}
-        {relay && view?.detail && (view.state === 'doing' || view.state === 'done') ? line('ok', visible(view.detail)) : null}
+        {receipt && 'by' in receipt ? line('ok', `Receipt signed by ${receipt.by}, verified in this browser${receipt.index !== null ? `: record ${receipt.index} of the audit` : ''}`) : null}
+        {receipt && 'why' in receipt ? line('act', `The relay says that it was accepted; ${visible(receipt.why)}`) : null}
         {view?.state === 'rejected' ? line('bad', `Refused: ${visible(view.detail ?? view.reason ?? '')}`) : null}
       </ul>
       {(view?.state === 'rejected' || view?.state === 'held') && view.remedy ? <Remedy>{view.remedy}</Remedy> : null}

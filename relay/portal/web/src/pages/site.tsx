@@ -11,6 +11,7 @@ import { Icon, type IconName } from '../ui/icons.tsx';
 import { Chip, Link, Loading, PageHead, Remedy, Since, Stale, Status, Time } from '../ui/parts.tsx';
 import { Mesh, MeshLegend } from '../ui/mesh.tsx';
 import { SiteCharts } from '../ui/lasthour.tsx';
+import { proofWords } from '../state/proof.ts';
 import { through } from '../state/session.ts';
 import { siteTone } from './sites.tsx';
 
@@ -124,14 +125,17 @@ export const EventRow = ({ event }: { event: Event }) => (
 function Attest({ site }: { site: SiteView }) {
   const behind = data.value?.memory.behind.value ?? 0;
   const relay = through.value === 'relay';
+  const proved = data.value?.proof.verdict.value;
+  const words = site.founded && proved ? proofWords(proved, now.value, false)[1] : null;
   return (
     <p class="sub2 attest">
       {relay ? (
         <>
-          <b>unverified: served by the relay's own page.</b> What you sign is checked on every machine; what you read here, only a terminal verifies: <code>qb site status</code>
+          <b>unverified: served by the relay's own page.</b> What you sign is checked on every machine; what you read here, only a terminal verifies: <code>qb site verify</code>
+          {words ? <> · by this page's own code: {words}</> : null}
         </>
       ) : (
-        <>answered by node {site.door.host} of the site</>
+        <>answered by node {site.door.host} of the site{words ? <> · {words}</> : null}</>
       )}
       {behind > 0 ? <> · <b class="t-act">{plural(behind, 'entry', 'entries')} behind what this browser saw before</b></> : null}
     </p>

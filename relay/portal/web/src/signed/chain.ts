@@ -31,7 +31,8 @@ export interface ChainRecord {
   head: Bytes;
 }
 
-class Reader {
+/** Reads the fields of signed bytes, one after the other. */
+export class Fields {
   at = 0;
   constructor(readonly bytes: Bytes) {}
   byte(): number {
@@ -68,7 +69,7 @@ const bodyDigest = async (kind: Kind, body: Bytes): Promise<Bytes> => {
  * body without a length: the body is found as the one whose digest is the record's.
  */
 export async function readRecord(bytes: Bytes): Promise<ChainRecord> {
-  const r = new Reader(bytes);
+  const r = new Fields(bytes);
   const index = r.varint();
   const logTime = r.varint();
   const digest = r.take(32);
@@ -84,7 +85,7 @@ export async function readRecord(bytes: Bytes): Promise<ChainRecord> {
   const head = bytes.slice(bytes.length - 32);
   const last = outcome === 3 ? bytes.length - 34 : r.at;
   for (let from = r.at; from <= last; from++) {
-    const tail = new Reader(bytes);
+    const tail = new Fields(bytes);
     tail.at = from;
     const kind = KINDS[tail.byte()];
     if (!kind) continue;
@@ -105,8 +106,9 @@ interface Statement {
   sig: Bytes;
 }
 
-function statement(bytes: Bytes): Statement {
-  const r = new Reader(bytes);
+/** A body with the key and signature that travel behind it. */
+export function statement(bytes: Bytes): Statement {
+  const r = new Fields(bytes);
   const out = { body: r.take(r.varint()), key: r.take(32), sig: r.take(64) };
   if (r.at !== bytes.length) throw new Error('statement has bytes after its end');
   return out;
@@ -177,7 +179,7 @@ export class Chain {
     const intent = parseIntent(envelope.payload);
     for (const [admin, keys] of this.admins)
       for (const held of keys.values()) {
-        if (held.expires_ms !== null && held.expires_ms < entry.record.logTime) continue;
+        if (held.expires_ms !== null && held.expires_ms <= entry.record.logTime) continue;
         const tries = envelope.signatures
           .filter((s) => s.keyid.endsWith(held.key))
           .map((s) => verify(kindOf(held.class), held.key, INTENT, envelope.payload, s.sig));
@@ -225,7 +227,7 @@ export class Chain {
 
   private async command(entry: Entry): Promise<void> {
     const signed = statement(entry.record.body);
-    const body = new Reader(signed.body);
+    const body = new Fields(signed.body);
     if (body.byte() !== 1) throw new Error('its statement is of another version');
     const site = body.take(32);
     body.varint();

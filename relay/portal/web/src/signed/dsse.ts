@@ -9,6 +9,7 @@ export const CHARTER = of('charter.v1+json');
 export const LOGIN = of('login.v1+json');
 export const COMMAND = of('command.v1');
 export const TICK = of('tick.v1');
+export const RECEIPT = of('receipt.v1');
 export const VOTERS = of('voters.v1');
 export const CHECKPOINT = of('checkpoint.v1');
 

@@ -6,6 +6,7 @@ import { useEffect } from 'preact/hooks';
 import { asProblem, get } from '../api/client.ts';
 import { visibleIn } from '../signed/strict.ts';
 import { Memory } from './memory.ts';
+import { Proof } from './proof.ts';
 import type { AdminView, AlertView, BundleView, ClusterView, Event, IntentView, NodeView, Problem, SiteView } from '../api/views.ts';
 
 /** A list or object of the API, with its age and its last error. */
@@ -56,6 +57,7 @@ export class SiteData {
   /** Newest first. */
   readonly events: Signal<Event[]> = signal([]);
   readonly memory = new Memory();
+  readonly proof: Proof;
 
   constructor(readonly name: string) {
     const base = `/v1/sites/${encodeURIComponent(name)}`;
@@ -66,6 +68,7 @@ export class SiteData {
     this.bundles = new Resource(`${base}/bundles`, 30_000);
     this.intents = new Resource(`${base}/intents`, 10_000);
     this.alerts = new Resource(`${base}/alerts`, 5_000);
+    this.proof = new Proof(name, base);
     effect(() => {
       if (this.site.value.value) this.memory.look(this.site.value.value);
     });
@@ -84,6 +87,7 @@ export class SiteData {
 
   /** Asks again for what an event speaks of, at most once in 500 ms. */
   touched(kind: string): void {
+    this.proof.soon();
     const { site, nodes, clusters, admins, intents, alerts } = this;
     const lists: Record<string, Resource<never>[]> = {
       node: [site, nodes] as never[],

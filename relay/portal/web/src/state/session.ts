@@ -93,7 +93,7 @@ export const through = computed<'site' | 'relay' | 'portal'>(() => {
 
 /** Why this browser cannot sign an action; null if it can. */
 export function cannotSign(action: ActionName): string | null {
-  if (data.value?.memory.forked.value) return 'This door shows another past than this browser saw. Sign at a node of the site.';
+  if (data.value?.memory.forked.value || data.value?.proof.forbids.value) return 'This door shows another past than this browser saw. Sign at a node of the site.';
   if (!terminal.value && !PORTAL_SET.includes(action)) return 'A key in a browser does not sign this. Sign it in a terminal.';
   if (!terminal.value && !browserKey.value) return 'This browser has no key yet.';
   const who = author.value;

@@ -6,10 +6,15 @@ import { data, type SiteData } from '../state/data.ts';
 import { able } from '../state/keys.ts';
 import { lostAt, nextTry, retryStream } from '../state/live.ts';
 import { author, through } from '../state/session.ts';
-import { age } from '../state/format.ts';
+import { proofWords } from '../state/proof.ts';
+import { age, hashGroups } from '../state/format.ts';
+import { hex, unbase64url } from '../signed/bytes.ts';
 import { visible } from '../signed/strict.ts';
 import { Icon, type IconName } from './icons.tsx';
 import { Cmd, Link, Since, Time } from './parts.tsx';
+
+/** Where an agent's door listens. */
+const DOOR_PORT = 8443;
 
 interface Notice {
   /** What "and 1 more" names it by. */
@@ -21,7 +26,7 @@ interface Notice {
 
 /** All that hold now, by rank. */
 function notices(d: SiteData): Notice[] {
-  const all: (Notice | null)[] = [leaderless(d), split(d), lost(), offline(d), cannot(d), rehearsal(d)];
+  const all: (Notice | null)[] = [leaderless(d), split(d), proof(d), lost(d), offline(d), cannot(d), rehearsal(d)];
   return all.filter((n) => n !== null);
 }
 
@@ -65,7 +70,50 @@ function split(d: SiteData): Notice | null {
   };
 }
 
-function lost(): Notice | null {
+const eight = (digest: string): string => hashGroups(hex(unbase64url(digest, 32)));
+
+/** What voters signed is not what the door shows, or they signed nothing for a while. */
+function proof(d: SiteData): Notice | null {
+  const p = d.proof.verdict.value;
+  const [, words] = proofWords(p, now.value, false);
+  const notice = (tone: Notice['tone'], icon: IconName, word: string, body: ComponentChildren): Notice => ({ word, tone, icon, body });
+  if (p.kind === 'split')
+    return notice('bad', 'octagon-x', 'split view', (
+      <>
+        <b>{words}.</b> This browser saw <code>{eight(p.ours)}</code>, this door shows <code>{eight(p.theirs)}</code>. Both are signed by voters and cannot both be. Nothing is signed from this page until it is settled.
+        <Cmd>qb site verify</Cmd>
+      </>
+    ));
+  if (p.kind === 'back')
+    return notice('bad', 'octagon-x', 'rolled back', (
+      <>
+        <b>{words}.</b> This door shows an older state than it did before. Nothing is signed from this page until it has caught up.
+        <Cmd>qb site verify</Cmd>
+      </>
+    ));
+  // Before the founding there is nobody who could sign.
+  if (p.kind === 'unverified' && d.site.value.value?.founded)
+    return notice('act', 'dia', 'unverified', <><b>What this page shows is {words}.</b> You can read and sign: each machine checks what you sign.<Cmd>qb site verify</Cmd></>);
+  if (p.kind === 'stale')
+    return notice('idle', 'timer', words, <><b>What this page shows is {words}.</b> Since then this door has shown nothing that voters signed, by the clock of this computer. The site may go on: ask at another door.<Cmd>qb site verify</Cmd></>);
+  return null;
+}
+
+/** Addresses of the site's own doors, as its nodes told: for when the relay is of no use. */
+function Doors({ d }: { d: SiteData }) {
+  if (through.value !== 'relay') return null;
+  const nodes = (d.nodes.value.value ?? []).filter((n) => n.state !== 'waiting' && n.state !== 'revoked' && n.facts?.addresses[0]);
+  if (nodes.length === 0) return <Cmd>qb --door site portal</Cmd>;
+  const url = (address: string): string => `https://${address.includes(':') ? `[${address}]` : address}:${DOOR_PORT}${route.value.path}`;
+  return (
+    <>
+      {' '}
+      Open the site's own door: {nodes.slice(0, 3).map((n) => <a key={n.id} class="btn sm" href={url(n.facts?.addresses[0] ?? '')} rel="noreferrer">{n.name}</a>)}
+    </>
+  );
+}
+
+function lost(d: SiteData): Notice | null {
   if (lostAt.value === 0 || now.value - lostAt.value <= 2_500) return null;
   return {
     word: 'this page stopped updating',
@@ -76,6 +124,7 @@ function lost(): Notice | null {
         <span class="grow">
           <b>This page stopped updating {age(now.value - lostAt.value)} ago.</b> What you see is from <Time at={lostAt.value} />. Reconnecting
           {nextTry.value > now.value ? `, next try in ${age(nextTry.value - now.value)}` : ''}.
+          <Doors d={d} />
         </span>{' '}
         <button type="button" class="btn sm" onClick={retryStream}>
           Try now
@@ -97,8 +146,7 @@ function offline(d: SiteData): Notice | null {
         <b>
           {d.name} is offline at this relay since <Time at={stale.since} /> (<Since at={stale.since} />).
         </b>{' '}
-        The site runs on without it. What you sign waits here until it expires. At the site itself:
-        <Cmd>qb --door site site status</Cmd>
+        The site runs on without it. What you sign waits here until it expires. <Doors d={d} />
       </>
     ),
   };

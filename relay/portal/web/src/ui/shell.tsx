@@ -9,6 +9,7 @@ import { browserKey } from '../state/keys.ts';
 import { follow, heard, lostAt } from '../state/live.ts';
 import { terminal } from '../state/terminal.ts';
 import { author, door, enter, through } from '../state/session.ts';
+import { proofWords } from '../state/proof.ts';
 import { age } from '../state/format.ts';
 import { Banner } from './banner.tsx';
 import { Icon } from './icons.tsx';
@@ -84,6 +85,16 @@ function DoorChip({ host }: { host: string }) {
   );
 }
 
+/** Whether voters stand for what is shown. */
+function ProofChip({ d }: { d: SiteData }) {
+  const [tone, words] = proofWords(d.proof.verdict.value, now.value, through.value === 'relay');
+  return (
+    <span class={`chip door proof ${tone === 'idle' ? 'o' : tone}`} title={words}>
+      <span class="clip">{words}</span>
+    </span>
+  );
+}
+
 function Top() {
   const { site, object } = route.value;
   const several = (sites.value.value?.length ?? 0) > 1;
@@ -114,6 +125,7 @@ function Top() {
         </nav>
       ) : null}
       {view ? <DoorChip host={view.door.host} /> : null}
+      {data.value && view?.founded ? <ProofChip d={data.value} /> : null}
       {site ? (
         <button type="button" class="find" aria-label="Search or type a command" onClick={() => (dialog.value = { kind: 'search' })}>
           <Icon name="search" small />
@@ -166,6 +178,8 @@ function Site() {
   useLive(d?.admins);
   useLive(d?.clusters);
   useLive(d?.alerts);
+  const id = d?.site.value.value?.id;
+  useEffect(() => (d && id ? d.proof.run(id) : undefined), [d, id]);
   const { site, page, object } = route.value;
   useEffect(() => {
     const word = pageItems().find((i) => i.page === page)?.word ?? page;
