@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::process::Process;
 use crate::signals;
 
 /// How long any command may take: longer than all that is waited for here.
@@ -129,6 +130,18 @@ impl Qb {
         signals::check()?;
         ensure!(status.success(), "qb {} ended with {status}", args.join(" "));
         Ok(())
+    }
+
+    /// Starts it and lets it run; what it prints goes to a file.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn start(&self, args: &[&str], log: &Path) -> Result<Process> {
+        let config = self.config.to_string_lossy();
+        let set = format!("QB_CONFIG={config}");
+        let program = self.program.to_string_lossy();
+        let through = [set.as_str(), "QB_NO_INPUT=1", &program];
+        Process::spawn(Path::new("/usr/bin/env"), through.iter().chain(args), log)
     }
 
     /// The directory of keys.

@@ -95,7 +95,7 @@ fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answ
 ///
 /// # Errors
 /// It is no HTTP, or comes in chunks.
-pub(crate) fn parse(raw: &[u8]) -> Result<Answer> {
+pub fn parse(raw: &[u8]) -> Result<Answer> {
     let end = raw.windows(4).position(|w| w == b"\r\n\r\n").context("the answer has no head")?;
     let head = std::str::from_utf8(&raw[..end])?;
     if head.to_ascii_lowercase().contains("transfer-encoding") {

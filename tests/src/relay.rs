@@ -31,6 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 pub struct Relay {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where people and agents reach it: the same, unless something stands in front of it.
+    pub public: SocketAddr,
     /// Its key, which sites trust.
     pub key: PublicKey,
     /// Where its output goes.
@@ -56,9 +58,18 @@ impl Relay {
     /// # Errors
     /// It does not come up.
     pub fn open(dir: &Path, port: u16, binaries: &Binaries) -> Result<Self> {
+        Self::open_behind(dir, port, port, binaries)
+    }
+
+    /// The same, known by another port: what listens there passes on to it.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn open_behind(dir: &Path, port: u16, public: u16, binaries: &Binaries) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut relay = Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            public: SocketAddr::from((Ipv4Addr::LOCALHOST, public)),
             key: PublicKey([0; 32]),
             log: dir.join("relay.log"),
             program: binaries.relay.clone(),
@@ -75,7 +86,7 @@ impl Relay {
     /// Its address as sites have it.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://localhost:{}", self.address.port())
+        format!("{scheme}://localhost:{}", self.public.port())
     }
 
     /// Starts it again with TLS: same key, same sites.
@@ -141,7 +152,7 @@ impl Relay {
 
     /// Its door, to a stranger.
     pub fn door(&self) -> Door {
-        Door { address: self.address, origin: self.url(), token: None }
+        Door { address: self.public, origin: self.url(), token: None }
     }
 
     /// Registers a site to an org.

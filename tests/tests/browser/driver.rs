@@ -175,6 +175,11 @@ impl Browser {
         })
     }
 
+    /// Runs a script with an element.
+    pub(crate) fn js_of(&self, element: &Element, script: &str) -> Result<Value> {
+        self.js(script, &[json!({ ELEMENT: element.0 })])
+    }
+
     /// The text of an element.
     pub(crate) fn text_of(&self, element: &Element) -> Result<String> {
         let text = self.js("return arguments[0].innerText", &[json!({ ELEMENT: element.0 })])?;

@@ -36,6 +36,13 @@ test('vectors: what stands, and why the others do not', async () => {
   }
 });
 
+test('envelopes come as they were written, with line breaks too', async () => {
+  const { site, document } = named('three_voters') as Vector & { document: { charter: string } };
+  const charter = JSON.stringify(JSON.parse(document.charter), null, 2) + '\n';
+  const seen = await new Verifier(site).verify({ ...document, charter: charter.trimEnd() });
+  assert.equal(seen.index, 812);
+});
+
 test('a document of another form is refused before anything is verified', async () => {
   const { site, document } = named('three_voters');
   const odd: [string, object][] = [

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { ClusterView, Event, NodeView } from '../src/api/views.ts';
 import { base64url, text, unbase64, unbase64url, utf8 } from '../src/signed/bytes.ts';
-import { actionName, parseIntent, PORTAL_SET, toPayload, type Action, type Intent } from '../src/signed/intent.ts';
+import { actionName, parseIntent, PORTAL_SET, toPayload, type Action, type Intent, url } from '../src/signed/intent.ts';
 import { isName, labelFault, newUlid, siteText } from '../src/signed/names.ts';
 import { byKey, sorted } from '../src/signed/schema.ts';
 import { list, sentence, verb } from '../src/signed/sentence.ts';
@@ -176,4 +176,10 @@ test('the timeline: ran, waited, runs', () => {
   const [a, b] = tracks(cluster, events, 7_000, new Map());
   assert.deepEqual(a?.bars.map((x) => [x.kind, x.from, x.to]), [['ok', 1_000, 1_800], ['ok', 2_000, 5_000]]);
   assert.deepEqual(b?.bars.map((x) => [x.kind, x.from, x.to]), [['ok', 1_000, 1_900], ['hold', 1_900, 5_000], ['busy', 5_000, 7_000]]);
+});
+
+test('addresses of relays, as Rust takes them', () => {
+  for (const good of ['https://relay.example', 'https://[::1]:8443/x', 'http://localhost', 'http://localhost:18554', 'http://127.0.0.1:1/a']) url.check(good, good);
+  for (const bad of ['https://', 'https:///x', 'https://:1', 'http://relay.example', 'http://localhost.example', 'https://a@b', 'https://a?b'])
+    assert.throws(() => url.check(bad, bad), bad);
 });

@@ -28,7 +28,7 @@ const unreachable = (why: string): Problem => ({
   status: 0,
   title: 'No answer',
   detail: `This door does not answer: ${why}.`,
-  remedy: 'qb --door site site status',
+  remedy: 'qb site status',
 });
 
 export function headers(extra: Record<string, string> = {}): Record<string, string> {

@@ -13,7 +13,7 @@ const RULES: Record<string, [string, string]> = {
   'step-failed': ['A step on this node failed and is tried again. Nothing was undone.', 'qb node show NAME'],
   'unit-unwell': ['A unit that the cluster needs does not run on this node.', 'qb node show NAME'],
   'site-leader': ['Too few voters answer to elect a leader. Clusters keep running; nothing can be changed.', 'qb site status'],
-  'site-dark': ['No node of the site has a link to the relay. The site runs on without it; this page shows what was seen last.', 'qb --door site site status'],
+  'site-dark': ['No node of the site has a link to the relay. The site runs on without it; this page shows what was seen last.', 'qb site status'],
   'split-view': ['Nodes signed contradicting statements. Compare the doors before anything is signed.', 'qb audit verify'],
   'trust-fork': ['A gateway brought a trust log that does not extend the verified one.', 'qb audit verify'],
 };

@@ -7,7 +7,7 @@ import { CHECKPOINT, digestOf, VOTERS } from './dsse.ts';
 import { actionName } from './intent.ts';
 
 import { key, siteBytes, siteText } from './names.ts';
-import { count, int, nullable, obj, str, type Form } from './schema.ts';
+import { count, int, nullable, obj, type Form } from './schema.ts';
 import { Trust, type Cited } from './trust.ts';
 import { verify } from './verify.ts';
 
@@ -35,7 +35,13 @@ interface Document {
   why: string | null;
 }
 
-const long = (max: number): Form => str((v) => v.length <= max, `at most ${max} characters`);
+/** A text of any characters: envelopes come as their signers wrote them, with line breaks. */
+const long = (max: number): Form => ({
+  check: (v, where) => {
+    if (typeof v !== 'string' || v.length > max) throw new Error(`${where} must be at most ${max} characters`);
+  },
+  write: () => '',
+});
 const list = (of: Form, max: number): Form => ({
   check: (v, where) => {
     if (!Array.isArray(v) || v.length > max) throw new Error(`${where} must be at most ${max}`);

@@ -100,7 +100,7 @@ const label: Form = (() => {
   };
 })();
 export const url: Form = str(
-  (v) => v.length <= 256 && /^(https:\/\/|http:\/\/(localhost|127\.0\.0\.1)(?=[:/]|$))(?![/:])[A-Za-z0-9\-._~:/[\]%]+$/.test(v),
+  (v) => v.length <= 256 && /^(https:\/\/(?![/:]|$)|http:\/\/(localhost|127\.0\.0\.1)(?=[:/]|$))[A-Za-z0-9\-._~:/[\]%]*$/.test(v),
   'an https:// address',
 );
 

@@ -14,6 +14,7 @@ export async function borne(d: SiteData, view: IntentView): Promise<Borne> {
   try {
     const receipt = await readReceipt(view.receipt, site, view.digest);
     if ((view.state === 'doing' || view.state === 'done') !== (receipt.outcome === 'accepted' || receipt.outcome === 'duplicate')) throw new Error('it tells of another outcome');
+    if (!d.nodes.value.peek()) await d.nodes.load();
     const node = d.nodes.value.peek()?.find((n) => n.id === receipt.node && n.state !== 'waiting');
     if (!d.proof.stands(receipt.node) && !node) throw new Error('no node of the site signed it');
     return { by: node?.name ?? receipt.node, index: receipt.index };

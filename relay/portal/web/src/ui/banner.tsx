@@ -103,7 +103,7 @@ function proof(d: SiteData): Notice | null {
 function Doors({ d }: { d: SiteData }) {
   if (through.value !== 'relay') return null;
   const nodes = (d.nodes.value.value ?? []).filter((n) => n.state !== 'waiting' && n.state !== 'revoked' && n.facts?.addresses[0]);
-  if (nodes.length === 0) return <Cmd>qb --door site portal</Cmd>;
+  if (nodes.length === 0) return <Cmd>qb portal</Cmd>;
   const url = (address: string): string => `https://${address.includes(':') ? `[${address}]` : address}:${DOOR_PORT}${route.value.path}`;
   return (
     <>

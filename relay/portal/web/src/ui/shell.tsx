@@ -89,7 +89,7 @@ function DoorChip({ host }: { host: string }) {
 function ProofChip({ d }: { d: SiteData }) {
   const [tone, words] = proofWords(d.proof.verdict.value, now.value, through.value === 'relay');
   return (
-    <span class={`chip door proof ${tone === 'idle' ? 'o' : tone}`} title={words}>
+    <span class={`chip door vouch ${tone === 'idle' ? 'o' : tone}`} title={words}>
       <span class="clip">{words}</span>
     </span>
   );
