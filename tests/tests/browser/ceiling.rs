@@ -27,7 +27,7 @@ const MISUSE: &str = "const [payloads] = arguments;
         const envelope = { payload: text(body), payloadType: type, signatures: [{ keyid: `ed25519:${key.public}`, sig: text(sig) }] };
         const answer = await fetch('/v1/sites/lyon/intents?wait=10s', { method: 'POST', body: JSON.stringify(envelope),
             headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${sessionStorage.getItem('qb.token')}` } });
-        out.push(await answer.json());
+        out.push({ envelope: JSON.stringify(envelope), answer: await answer.json() });
     }
     return out;";
 
@@ -62,7 +62,12 @@ pub(super) fn holds(f: &mut Fixture, site: SiteId, url: &str) -> Result<()> {
     let answers = f.browser.js(&script, &[json!(payloads)])?;
     let answers = answers.as_array().context("no answers")?;
     ensure!(answers.len() == names.len(), "{} of {}", answers.len(), names.len());
-    for (name, answer) in names.iter().zip(answers) {
+    for (name, made) in names.iter().zip(answers) {
+        // An honest relay takes none of them.
+        ensure!(made["answer"]["type"] == "key_class", "{name}: {}", made["answer"]);
+        // One that lies passes them on: the site refuses each for good.
+        let envelope = made["envelope"].as_str().context("an envelope")?;
+        let answer = f.site.send(envelope.as_bytes())?.json();
         ensure!(answer["state"] == "rejected" && answer["reason"] == "key_class", "{name}: {answer}");
     }
     ensure!(f.site.desired()? == before, "the site changed");

@@ -119,9 +119,8 @@ export class Proof {
     try {
       document = await get<unknown>(`${this.base}/attestation`);
     } catch (e) {
-      // What was verified once ages by itself; a door that never proved anything has not yet.
-      if (this.answer.value.kind !== 'asking') return this.answer.value;
-      return { kind: 'unverified', why: e instanceof ApiError && e.problem.status === 404 ? 'this door has no attestation' : 'the door does not answer' };
+      // What was verified once ages by itself. That a door does not answer is said elsewhere.
+      return e instanceof ApiError && e.problem.status === 404 ? { kind: 'unverified', why: 'this door has no attestation' } : this.answer.value;
     }
     if (crypto.subtle === undefined) return { kind: 'unverified', why: 'this page was opened over http, where a browser verifies nothing' };
     try {

@@ -26,7 +26,7 @@ interface Notice {
 
 /** All that hold now, by rank. */
 function notices(d: SiteData): Notice[] {
-  const all: (Notice | null)[] = [leaderless(d), split(d), proof(d), lost(d), offline(d), cannot(d), rehearsal(d)];
+  const all: (Notice | null)[] = [leaderless(d), split(d), otherPast(d), lost(d), offline(d), unproved(d), cannot(d), rehearsal(d)];
   return all.filter((n) => n !== null);
 }
 
@@ -72,31 +72,43 @@ function split(d: SiteData): Notice | null {
 
 const eight = (digest: string): string => hashGroups(hex(unbase64url(digest, 32)));
 
-/** What voters signed is not what the door shows, or they signed nothing for a while. */
-function proof(d: SiteData): Notice | null {
+/** Voters signed two pasts, or this door went back: nothing is signed here. */
+function otherPast(d: SiteData): Notice | null {
   const p = d.proof.verdict.value;
+  if (p.kind !== 'split' && p.kind !== 'back') return null;
   const [, words] = proofWords(p, now.value, false);
-  const notice = (tone: Notice['tone'], icon: IconName, word: string, body: ComponentChildren): Notice => ({ word, tone, icon, body });
-  if (p.kind === 'split')
-    return notice('bad', 'octagon-x', 'split view', (
+  return {
+    word: p.kind === 'split' ? 'split view' : 'rolled back',
+    tone: 'bad',
+    icon: 'octagon-x',
+    body: (
       <>
-        <b>{words}.</b> This browser saw <code>{eight(p.ours)}</code>, this door shows <code>{eight(p.theirs)}</code>. Both are signed by voters and cannot both be. Nothing is signed from this page until it is settled.
+        <b>{words}.</b>{' '}
+        {p.kind === 'split' ? <>This browser saw <code>{eight(p.ours)}</code>, this door shows <code>{eight(p.theirs)}</code>. Both are signed by voters and cannot both be. Nothing is signed from this page until it is settled.</> : 'This door shows an older state than it did before. Nothing is signed from this page until it has caught up.'}
         <Cmd>qb site verify</Cmd>
       </>
-    ));
-  if (p.kind === 'back')
-    return notice('bad', 'octagon-x', 'rolled back', (
-      <>
-        <b>{words}.</b> This door shows an older state than it did before. Nothing is signed from this page until it has caught up.
-        <Cmd>qb site verify</Cmd>
-      </>
-    ));
+    ),
+  };
+}
+
+/** Voters do not stand for what is shown, or signed nothing for a while. */
+function unproved(d: SiteData): Notice | null {
+  const p = d.proof.verdict.value;
   // Before the founding there is nobody who could sign.
-  if (p.kind === 'unverified' && d.site.value.value?.founded)
-    return notice('act', 'dia', 'unverified', <><b>What this page shows is {words}.</b> You can read and sign: each machine checks what you sign.<Cmd>qb site verify</Cmd></>);
-  if (p.kind === 'stale')
-    return notice('idle', 'timer', words, <><b>What this page shows is {words}.</b> Since then this door has shown nothing that voters signed, by the clock of this computer. The site may go on: ask at another door.<Cmd>qb site verify</Cmd></>);
-  return null;
+  if ((p.kind !== 'unverified' && p.kind !== 'stale') || !d.site.value.value?.founded) return null;
+  const [, words] = proofWords(p, now.value, false);
+  return {
+    word: words,
+    tone: p.kind === 'stale' ? 'idle' : 'act',
+    icon: p.kind === 'stale' ? 'timer' : 'dia',
+    body: (
+      <>
+        <b>What this page shows is {words}.</b>{' '}
+        {p.kind === 'stale' ? 'By the clock of this computer this door has shown nothing since that voters signed. The site may go on without it.' : 'You can read and sign: each machine checks what you sign.'}
+        <Cmd>qb site verify</Cmd>
+      </>
+    ),
+  };
 }
 
 /** Addresses of the site's own doors, as its nodes told: for when the relay is of no use. */
