@@ -29,7 +29,7 @@ pub(super) fn every_page(f: &mut Fixture, cluster: &str) -> Result<()> {
         (&format!("/clusters/{cluster}/topology"), "control plane"),
         (&format!("/clusters/{cluster}/access"), "API server"),
         ("/preflight", "Preflight"),
-        ("/alerts", "Alerts"),
+        ("/alerts", "node-silent"),
         ("/intents", "Done"),
         ("/audit", "Chain verified in this browser"),
         ("/events", "newest first"),

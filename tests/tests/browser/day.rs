@@ -1,6 +1,6 @@
 //! An administrator's day: lets machines in, makes a cluster, attaches, detaches, reads the audit.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use qb_tests::wait::eventually;
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ fn day(f: &mut Fixture) -> Result<()> {
     f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
     create(f)?;
     attach(f)?;
+    silence(f)?;
     access::every_page(f, "clus101")?;
     f.browser.look(1440, 900, "light")?;
     detach(f)?;
@@ -118,6 +119,10 @@ fn attach(f: &mut Fixture) -> Result<()> {
     f.browser.click(SOON, "button", "Sign and attach")?;
     f.browser.shows(SOON, "Accepted by lyon")?;
     f.browser.click(SOON, "button", "Follow the attach")?;
+    // The way back is offered for a while, as a plan.
+    f.browser.click(SOON, ".undo button", "Detach again")?;
+    f.browser.shows(SOON, "Type the cluster's name, clus101")?;
+    f.browser.press("\u{e00c}")?;
     // The stages, then a track for each node on one axis.
     f.browser.shows(SOON, "Initialize")?;
     f.browser.find(SOON, "[aria-label='What each node did when']", "")?;
@@ -129,6 +134,18 @@ fn attach(f: &mut Fixture) -> Result<()> {
     f.browser.find(SOON, "h1", "ready")?;
     f.browser.shows(SOON, "took")?;
     f.browser.picture(&pictures().join("progress-light.png"))
+}
+
+/// A machine of the pool loses its power: pages and alerts have something to show.
+fn silence(f: &mut Fixture) -> Result<()> {
+    let nodes = f.get("/nodes")?;
+    let spare = nodes.as_array().into_iter().flatten();
+    // The first one's door is the one that the browser has.
+    let spare =
+        spare.filter(|n| n["state"] == "pool" && n["name"] != "node-1").filter_map(|n| n["name"].as_str());
+    let host = spare.last().context("a node of the pool")?.to_owned();
+    f.site.agent(&host)?.kill();
+    Ok(())
 }
 
 fn detach(f: &mut Fixture) -> Result<()> {

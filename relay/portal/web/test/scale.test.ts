@@ -3,6 +3,8 @@
 import './window.ts';
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { holdOrder } from '../src/state/hold.ts';
+import { undoOf } from '../src/state/undo.ts';
 import { createElement } from 'preact';
 import { render } from 'preact-render-to-string';
 import type { NodeView, SiteView } from '../src/api/views.ts';
@@ -139,3 +141,24 @@ test('a chart breaks its line where samples are missing', () => {
   assert.equal(chartPath([], 0, 30, 100, 20), '');
 });
 
+
+test('order holds still: gone rows leave, new ones come last, and it is said', () => {
+  const rows = (text: string): { id: string }[] => Array.from(text, (id) => ({ id }));
+  const text = (seen: string, next: string): string => {
+    const { rows: out, moved } = holdOrder(Array.from(seen), rows(next));
+    return `${out.map((r) => r.id).join('')}${moved ? '!' : ''}`;
+  };
+  assert.equal(text('abc', 'abc'), 'abc');
+  assert.equal(text('abc', 'cab'), 'abc!');
+  assert.equal(text('abc', 'ca'), 'ac!');
+  assert.equal(text('abc', 'abcd'), 'abcd');
+  assert.equal(text('abc', 'dabc'), 'abcd!');
+  assert.equal(text('', 'ba'), 'ba');
+});
+
+test('the way back of what was signed is another plan', () => {
+  const node = 'A'.repeat(43);
+  assert.deepEqual(undoOf({ 'cluster.attach': { cluster: 'c', placement: { explicit: { nodes: [{ node, role: 'worker' }] } } } })?.dialog, { kind: 'detach', cluster: 'c', nodes: [node] });
+  assert.deepEqual(undoOf({ 'cluster.detach': { cluster: 'c', nodes: [node] } })?.dialog, { kind: 'attach', cluster: 'c', nodes: [node] });
+  assert.equal(undoOf({ 'node.authorize': { nodes: [{ node, host: 'a', knock: node }] } }), null);
+});

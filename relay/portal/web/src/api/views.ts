@@ -215,7 +215,8 @@ export interface AlertView {
 
 export interface HistoryView {
   v: number;
-  node: string;
+  /** None for the sums of a site. */
+  node: string | null;
   step_ms: number;
   samples: { at: number; load_milli: number | null; memory_used_bytes: number | null; disk_used_bytes: number | null }[];
 }

@@ -9,6 +9,7 @@ import { go, now, say, sitePath } from '../state/app.ts';
 import { data } from '../state/data.ts';
 import { browserKey } from '../state/keys.ts';
 import { author, cannotSign, through } from '../state/session.ts';
+import { undo, undoOf } from '../state/undo.ts';
 import { useBorne } from '../state/receipt.ts';
 import { terminal } from '../state/terminal.ts';
 import { draft, send, type Change, type Draft, type Progress } from '../state/sign.ts';
@@ -225,6 +226,7 @@ export function SignDialog({ title, icon, change, blocked, command, left, warn, 
     void send(d, made, (p) => {
       setProgress(p);
       if (p.step === 'answered') say(SAID[p.view.state]);
+      if (p.step === 'answered' && (p.view.state === 'doing' || p.view.state === 'done')) undo.value = undoOf(made.intent.action);
     });
   };
   const retry = (): void => {

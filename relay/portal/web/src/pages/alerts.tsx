@@ -87,7 +87,10 @@ export function AlertsPage() {
           <p class="muted">{plural(members, 'node')} and {plural(clusters.length, 'cluster')} are watched.{over[0] ? <> The last alert was over <Time at={Math.max(...over.map((a) => a.resolved ?? 0))} />.</> : ''}</p>
         </Empty>
       ) : (
-        <section class="card"><ul>{firing.map(row)}</ul></section>
+        <>
+          <div class="sec"><h2>Firing</h2><span class="c">{firing.length}</span></div>
+          <section class="card"><ul>{firing.map(row)}</ul></section>
+        </>
       )}
       {over.length > 0 ? (
         <>

@@ -2,12 +2,13 @@
 
 import { signal } from '@preact/signals';
 import type { RefObject } from 'preact';
-import { useRef } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import type { NodeView } from '../api/views.ts';
 import { narrow, now, route, setQuery, sitePath } from '../state/app.ts';
 import { data } from '../state/data.ts';
 import { cameByRelay, diskCents, loadCents, memoryCents, orderOf, type Order } from '../state/filter.ts';
 import { age, size } from '../state/format.ts';
+import { holdOrder } from '../state/hold.ts';
 import { visible } from '../signed/strict.ts';
 import { Check, Ident, Link, Meter, nodeTone, Rehearsal, ReportAge, roleWord, Status } from '../ui/parts.tsx';
 import { Gap, useRows } from '../ui/window.tsx';
@@ -175,14 +176,39 @@ function SortHead({ order, word, cls }: { order: Order | null; word: string; cls
 const ROW = 52;
 const CARD = 112;
 
-export function NodeTable({ list, waiting }: { list: readonly NodeView[]; waiting?: boolean }) {
+/** A list whose order holds still while it is pointed at, or a row of it is selected. */
+function useHeld(list: readonly NodeView[]): { rows: readonly NodeView[]; moved: boolean; apply: () => void; over: (on: boolean) => void } {
+  const [pointed, over] = useState(false);
+  const [, again] = useState(0);
+  const seen = useRef<{ order: string; ids: string[] }>({ order: '', ids: [] });
+  const order = route.value.query.get('sort') ?? '';
+  const held = (pointed || list.some((n) => selected.value.has(n.id))) && seen.current.order === order;
+  const { rows, moved } = held ? holdOrder(seen.current.ids, list) : { rows: list, moved: false };
+  seen.current = { order, ids: rows.map((n) => n.id) };
+  const apply = (): void => {
+    seen.current = { order, ids: list.map((n) => n.id) };
+    again((n) => n + 1);
+  };
+  return { rows, moved, apply, over };
+}
+
+export function NodeTable({ list: given, waiting }: { list: readonly NodeView[]; waiting?: boolean }) {
   const el = useRef<HTMLElement>(null);
+  const { rows: list, moved, apply, over } = useHeld(given);
+  const note = moved ? (
+    <p class="row sub2 pad">
+      Order has changed.
+      <button type="button" class="btn sm" onClick={apply}>Apply</button>
+    </p>
+  ) : null;
   const slim = narrow.value;
   const px = slim ? CARD : ROW;
   const { from, to, windowed } = useRows(el, list.length, px);
   const drawn = list.slice(from, to);
   if (slim)
     return (
+      <>
+      {note}
       <ul class={windowed ? 'cards win' : 'cards'} ref={el as RefObject<HTMLUListElement>}>
         <Gap rows={from} row={px} />
         {drawn.map((n) => (
@@ -190,11 +216,13 @@ export function NodeTable({ list, waiting }: { list: readonly NodeView[]; waitin
         ))}
         <Gap rows={list.length - to} row={px} />
       </ul>
+      </>
     );
   const columns = waiting ? WAITING.length + 1 : COLUMNS.length + 1;
   const One = waiting ? WaitingRow : Row;
   return (
-    <div class="tblx">
+    <div class="tblx" onPointerEnter={() => over(true)} onPointerLeave={() => over(false)}>
+      {note}
       <table class={windowed ? 'win' : ''} aria-rowcount={list.length + 1}>
         <thead>
           <tr aria-rowindex={1}>

@@ -11,10 +11,10 @@ export type History = { state: 'asking' } | { state: 'none' } | { state: 'failed
 
 const known = new Map<string, Signal<History>>();
 
-/** The history of a node by its key, asked for as often as it has a new sample. */
-export function useHistory(node: string): History {
+/** The history of a node by its key, or of the whole site for null; asked for as often as it has a new sample. */
+export function useHistory(node: string | null): History {
   const base = data.value?.base ?? '';
-  const path = `${base}/nodes/${encodeURIComponent(node)}/history`;
+  const path = node === null ? `${base}/history` : `${base}/nodes/${encodeURIComponent(node)}/history`;
   let kept = known.get(path);
   if (!kept) known.set(path, (kept = signal<History>({ state: 'asking' })));
   const held = kept;

@@ -120,7 +120,7 @@ function Doors({ d }: { d: SiteData }) {
   return (
     <>
       {' '}
-      Open the site's own door: {nodes.slice(0, 3).map((n) => <a key={n.id} class="btn sm" href={url(n.facts?.addresses[0] ?? '')} rel="noreferrer">{n.name}</a>)}
+      Open the site's own door: <span class="doors">{nodes.slice(0, 3).map((n) => <a key={n.id} class="btn sm" href={url(n.facts?.addresses[0] ?? '')} rel="noreferrer">{n.name}</a>)}</span>
     </>
   );
 }

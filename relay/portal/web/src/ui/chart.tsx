@@ -44,6 +44,7 @@ export function Chart({ title, history, cents, small }: { title: string; history
         <path class="grid" d={`M0 .5H${W}M0 ${H / 2}H${W}M0 ${H - 0.5}H${W}`} />
         <path class="line" d={chartPath(points, from, to, 100, history.step_ms * 2.5)} />
       </svg>
+      {small ? <span class="num faint" aria-hidden="true">{last === undefined ? '' : `${Math.round(last)} %`}</span> : null}
       {small || values.length === 0 ? null : (
         <div class="row between faint sub2" aria-hidden="true">
           <span>{clock(from, to)}</span>

@@ -12,7 +12,7 @@ import { Link, ProblemCard } from './parts.tsx';
 const DRAWN = 12;
 
 type Sample = HistoryView['samples'][number];
-const part = (value: number | null, whole: number): number | null => (value === null || whole <= 0 ? null : (value / whole) * 100);
+const part = (value: number | null, whole: number): number | null => (value === null || !(whole > 0) ? null : (value / whole) * 100);
 const load = (n: NodeView) => (s: Sample) => part(s.load_milli, (n.facts?.cores ?? 0) * 1000);
 const memory = (n: NodeView) => (s: Sample) => part(s.memory_used_bytes, n.facts?.memory_bytes ?? 0);
 const disk = (n: NodeView) => (s: Sample) => part(s.disk_used_bytes, n.facts?.disk_bytes ?? 0);
@@ -52,6 +52,22 @@ function Line({ n }: { n: NodeView }) {
   );
 }
 
+/** All nodes together: sums over what they have. */
+function Sum({ members }: { members: readonly NodeView[] }) {
+  const history = useHistory(null);
+  if (history.state !== 'there' || members.length < 2) return null;
+  // A node whose size is not known would make the whole too small.
+  const sum = (of: (n: NodeView) => number | undefined): number => members.reduce((all, n) => all + (of(n) ?? NaN), 0);
+  const [cores, bytes] = [sum((n) => n.facts?.cores), sum((n) => n.facts?.memory_bytes)];
+  return (
+    <li>
+      <b>All {members.length} nodes</b>
+      <Chart small title="Load of all nodes" history={history.view} cents={(s) => part(s.load_milli, cores * 1000)} />
+      <Chart small title="Memory of all nodes" history={history.view} cents={(s) => part(s.memory_used_bytes, bytes)} />
+    </li>
+  );
+}
+
 export function SiteCharts({ nodes }: { nodes: readonly NodeView[] }) {
   const members = nodes.filter((n) => n.state !== 'waiting' && n.state !== 'revoked');
   // With too many to compare, those that work hardest.
@@ -68,6 +84,7 @@ export function SiteCharts({ nodes }: { nodes: readonly NodeView[] }) {
       <Probe node={first}>
         <ul class="spark">
           <li class="faint sub2" aria-hidden="true"><span /><span>Load</span><span>Memory</span></li>
+          <Sum members={members} />
           {drawn.map((n) => <Line key={n.id} n={n} />)}
         </ul>
       </Probe>

@@ -13,6 +13,7 @@ import { proofWords } from '../state/proof.ts';
 import { age } from '../state/format.ts';
 import { Banner } from './banner.tsx';
 import { Icon } from './icons.tsx';
+import { UndoBar } from './undo.tsx';
 import { onKey } from './keyboard.ts';
 import { Bar, pageItems, Side } from './menu.tsx';
 import { Ident, Link } from './parts.tsx';
@@ -216,6 +217,7 @@ export function App() {
       <Top />
       {!inside ? <LoginPage /> : route.value.site ? <Site /> : <SitesPage />}
       <Dialogs />
+      <UndoBar />
       <div class="vh" role="status" aria-live="polite">{said.value}</div>
     </div>
   );
