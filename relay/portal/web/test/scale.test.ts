@@ -135,9 +135,9 @@ test('what was seen before: further, the same, behind, another past', () => {
 });
 
 test('a chart breaks its line where samples are missing', () => {
-  assert.equal(chartPath([[0, 0], [15, 50], [30, 100]], 0, 30, 100, 40), 'M0.0 64.0L150.0 32.0L300.0 0.0');
-  assert.equal(chartPath([[0, 0], [10, null], [20, 50], [30, 500]], 0, 30, 100, 40), 'M0.0 64.0M200.0 32.0L300.0 0.0');
-  assert.equal(chartPath([[0, 0], [30, 100]], 0, 30, 100, 20), 'M0.0 64.0M300.0 0.0');
+  assert.equal(chartPath([[0, 0], [15, 50], [30, 100]], 0, 30, 100, 40), 'M0.0 64.0h0L150.0 32.0L300.0 0.0');
+  assert.equal(chartPath([[0, 0], [10, null], [20, 50], [30, 500]], 0, 30, 100, 40), 'M0.0 64.0h0M200.0 32.0h0L300.0 0.0');
+  assert.equal(chartPath([[0, 0], [30, 100]], 0, 30, 100, 20), 'M0.0 64.0h0M300.0 0.0h0');
   assert.equal(chartPath([], 0, 30, 100, 20), '');
 });
 

@@ -17,7 +17,8 @@ export function chartPath(points: readonly (readonly [number, number | null])[],
     }
     const x = ((at - from) / Math.max(1, to - from)) * W;
     const y = H - (Math.min(value, top) / Math.max(1, top)) * H;
-    path += `${last === null || at - last > gap ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`;
+    // A line of no length is a dot: a sample that stands alone is seen.
+    path += last === null || at - last > gap ? `M${x.toFixed(1)} ${y.toFixed(1)}h0` : `L${x.toFixed(1)} ${y.toFixed(1)}`;
     last = at;
   }
   return path;
@@ -41,7 +42,7 @@ export function Chart({ title, history, cents, small }: { title: string; history
         </figcaption>
       )}
       <svg viewBox={`0 0 ${W} ${H}`} preserveAspectRatio="none" role="img" aria-label={said}>
-        <path class="grid" d={`M0 .5H${W}M0 ${H / 2}H${W}M0 ${H - 0.5}H${W}`} />
+        <path class="grid" d={small ? `M0 ${H}H${W}` : `M0 .5H${W}M0 ${H / 2}H${W}M0 ${H - 0.5}H${W}`} />
         <path class="line" d={chartPath(points, from, to, 100, history.step_ms * 2.5)} />
       </svg>
       {small ? <span class="num faint" aria-hidden="true">{last === undefined ? '' : `${Math.round(last)} %`}</span> : null}

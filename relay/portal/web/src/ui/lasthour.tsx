@@ -13,7 +13,12 @@ const DRAWN = 12;
 
 type Sample = HistoryView['samples'][number];
 const part = (value: number | null, whole: number): number | null => (value === null || !(whole > 0) ? null : (value / whole) * 100);
-const load = (n: NodeView) => (s: Sample) => part(s.load_milli, (n.facts?.cores ?? 0) * 1000);
+/** As everywhere on these pages: with more work than cores it is full. */
+const busy = (load: number | null, cores: number): number | null => {
+  const cents = part(load, cores * 1000);
+  return cents === null ? null : Math.min(100, cents);
+};
+const load = (n: NodeView) => (s: Sample) => busy(s.load_milli, n.facts?.cores ?? 0);
 const memory = (n: NodeView) => (s: Sample) => part(s.memory_used_bytes, n.facts?.memory_bytes ?? 0);
 const disk = (n: NodeView) => (s: Sample) => part(s.disk_used_bytes, n.facts?.disk_bytes ?? 0);
 
@@ -62,7 +67,7 @@ function Sum({ members }: { members: readonly NodeView[] }) {
   return (
     <li>
       <b>All {members.length} nodes</b>
-      <Chart small title="Load of all nodes" history={history.view} cents={(s) => part(s.load_milli, cores * 1000)} />
+      <Chart small title="Load of all nodes" history={history.view} cents={(s) => busy(s.load_milli, cores)} />
       <Chart small title="Memory of all nodes" history={history.view} cents={(s) => part(s.memory_used_bytes, bytes)} />
     </li>
   );
