@@ -35,7 +35,7 @@ pub(super) fn every_page(f: &mut Fixture, cluster: &str) -> Result<()> {
         (&format!("/clusters/{cluster}/topology"), "control plane"),
         (&format!("/clusters/{cluster}/access"), "API server"),
         ("/preflight", "Preflight"),
-        ("/alerts", "node-silent"),
+        ("/alerts", "is silent: no report"),
         ("/intents", "Done"),
         ("/audit", "Chain verified in this browser"),
         ("/events", "newest first"),

@@ -143,7 +143,7 @@ fn silence(f: &mut Fixture) -> Result<()> {
     // The first one's door is the one that the browser has.
     let spare =
         spare.filter(|n| n["state"] == "pool" && n["name"] != "node-1").filter_map(|n| n["name"].as_str());
-    let host = spare.last().context("a node of the pool")?.to_owned();
+    let host = spare.max().context("a node of the pool")?.to_owned();
     f.site.agent(&host)?.kill();
     Ok(())
 }

@@ -116,7 +116,10 @@ fn swapped_key(s: &mut Second, url: &str) -> Result<()> {
     b.shows(SOON, "It came only through the relay")?;
     b.tab_to("INPUT  text")?;
     b.press(&typed)?;
-    eventually(SOON, "the right words can be signed", || Ok(ensure!(may_sign(b)?)))?;
+    eventually(SOON, "the right words can be signed", || {
+        ensure!(may_sign(b)?);
+        Ok(())
+    })?;
     ensure!(s.f.intents()? == before, "an intent was sent for the swapped key");
     let b = &mut s.f.browser;
     b.click(SOON, "button", "Sign and authorize")?;
@@ -141,7 +144,8 @@ fn create_and_attach(s: &mut Second, url: &str) -> Result<()> {
         let nodes = s.f.get("/nodes")?;
         let ready = nodes.as_array().into_iter().flatten();
         let ready = ready.filter(|n| n["state"] == "pool" && n["waiting_on"].is_null()).count();
-        Ok(ensure!(ready == 3, "{ready}: {nodes}"))
+        ensure!(ready == 3, "{ready}: {nodes}");
+        Ok(())
     })?;
     let b = &mut s.f.browser;
     b.go(&format!("{url}/lyon/clusters"))?;

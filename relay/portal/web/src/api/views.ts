@@ -218,7 +218,8 @@ export interface HistoryView {
   /** None for the sums of a site. */
   node: string | null;
   step_ms: number;
-  samples: { at: number; load_milli: number | null; memory_used_bytes: number | null; disk_used_bytes: number | null }[];
+  /** `nodes`: how many were heard; missing from older doors. */
+  samples: { at: number; nodes?: number; load_milli: number | null; memory_used_bytes: number | null; disk_used_bytes: number | null }[];
 }
 
 export interface AuditView {

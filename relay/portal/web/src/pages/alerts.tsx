@@ -35,7 +35,7 @@ function AlertRow({ a, isNode }: { a: AlertView; isNode: boolean }) {
           {isNode ? <Link to={sitePath('nodes', a.subject)}>{a.subject}</Link> : visible(a.subject)} {visible(a.text)}
         </span>
         <span class="chip o">{LAYERS[layerOf(a)] ?? visible(layerOf(a))}</span>
-        <code class="chip o">{visible(a.rule)}</code>
+        <code class="chip o hide-s">{visible(a.rule)}</code>
       </h3>
       <p>
         Since <Since at={a.since} />{a.resolved !== null ? <>, over <Time at={a.resolved} /></> : null}. {means}

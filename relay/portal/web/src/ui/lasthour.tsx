@@ -64,11 +64,13 @@ function Sum({ members }: { members: readonly NodeView[] }) {
   // A node whose size is not known would make the whole too small.
   const sum = (of: (n: NodeView) => number | undefined): number => members.reduce((all, n) => all + (of(n) ?? NaN), 0);
   const [cores, bytes] = [sum((n) => n.facts?.cores), sum((n) => n.facts?.memory_bytes)];
+  // Sums of fewer nodes are held against what those have: a silent node is no load that went away.
+  const heard = (s: Sample): number => (s.nodes ?? members.length) / members.length;
   return (
     <li>
       <b>All {members.length} nodes</b>
-      <Chart small title="Load of all nodes" history={history.view} cents={(s) => busy(s.load_milli, cores)} />
-      <Chart small title="Memory of all nodes" history={history.view} cents={(s) => part(s.memory_used_bytes, bytes)} />
+      <Chart small title="Load of all nodes" history={history.view} cents={(s) => busy(s.load_milli, cores * heard(s))} />
+      <Chart small title="Memory of all nodes" history={history.view} cents={(s) => part(s.memory_used_bytes, bytes * heard(s))} />
     </li>
   );
 }
