@@ -6,11 +6,12 @@ import test from 'node:test';
 import { base64url, sha256, text, u64, unbase64, unbase64url, utf8 } from '../src/signed/bytes.ts';
 import { Chain, nextHead, readRecord } from '../src/signed/chain.ts';
 import { verifyCharter } from '../src/signed/charter.ts';
-import { COMMAND, digestOf, INTENT, LOGIN, pae, TICK } from '../src/signed/dsse.ts';
+import { COMMAND, digestOf, INTENT, LOGIN, pae, RECEIPT, TICK } from '../src/signed/dsse.ts';
 import { digest, parseEnvelope, writeEnvelope } from '../src/signed/envelope.ts';
 import { parseIntent, toPayload } from '../src/signed/intent.ts';
 import { loginPayload, parseLogin } from '../src/signed/login.ts';
 import { fingerprint, siteBytes, siteText, words } from '../src/signed/names.ts';
+import { readReceipt } from '../src/signed/receipt.ts';
 import { strict } from '../src/signed/strict.ts';
 import { isGoodKey, verify } from '../src/signed/verify.ts';
 
@@ -171,4 +172,20 @@ test('a chain of records: walked, and refused where it is broken', async () => {
 
 test('a strict object keeps its members', () => {
   assert.deepEqual(strict(utf8('{"b":1,"a":[true,"x"]}'), 100, false), Object.assign(Object.create(null), { b: 1, a: [true, 'x'] }));
+});
+
+test('receipts: read for their own intent, refused for any other', async () => {
+  const pair = (await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify'])) as CryptoKeyPair;
+  const key = new Uint8Array(await crypto.subtle.exportKey('raw', pair.publicKey));
+  const [own, digest] = [new Uint8Array(32).fill(3), new Uint8Array(32).fill(5)];
+  // Version, site, node, intent, accepted as generation 2, record 300, head.
+  const body = new Uint8Array([1, ...own, ...key, ...digest, 0, 2, ...varint(300), ...new Uint8Array(32)]);
+  const sig = new Uint8Array(await crypto.subtle.sign('Ed25519', pair.privateKey, pae(RECEIPT, body)));
+  const bytes = (): string => Buffer.from([...varint(body.length), ...body, ...key, ...sig]).toString('base64');
+  const [site, intent] = [siteText(own), base64url(digest)];
+  assert.deepEqual(await readReceipt(bytes(), site, intent), { node: base64url(key), outcome: 'accepted', index: 300 });
+  await assert.rejects(readReceipt(bytes(), site, base64url(own)), /another intent/);
+  await assert.rejects(readReceipt(bytes(), siteText(digest), intent), /another site/);
+  sig[0] = (sig[0] as number) ^ 1;
+  await assert.rejects(readReceipt(bytes(), site, intent), /signature/);
 });
