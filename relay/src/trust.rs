@@ -1,7 +1,7 @@
 //! What the relay believes of a site: admins as they replay from the charter, and nodes that these
 //! admins let in. A gateway brings the entries; none of them is taken on its word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use qb_link::RosterEntry;
 use qb_model::action::Action;
@@ -36,7 +36,8 @@ pub(crate) enum BeliefError {
 pub(crate) struct Roster {
     /// Host names, and the record that let each in.
     members: BTreeMap<NodeId, (HostName, u64)>,
-    gone: BTreeSet<NodeId>,
+    /// Those that were revoked, and the record that put each out.
+    gone: BTreeMap<NodeId, u64>,
     last: u64,
     entries: usize,
 }
@@ -52,7 +53,12 @@ impl Roster {
     }
 
     pub(crate) fn is_revoked(&self, node: &NodeId) -> bool {
-        self.gone.contains(node)
+        self.gone.contains_key(node)
+    }
+
+    /// The number of the entry that put a node out.
+    pub(crate) fn revocation(&self, node: &NodeId) -> Option<u64> {
+        self.gone.get(node).copied()
     }
 
     /// The number of its last entry.
@@ -63,13 +69,13 @@ impl Roster {
     fn take(&mut self, index: u64, action: &Action) -> Result<(), BeliefError> {
         match action {
             Action::SiteFound { nodes } | Action::NodeAuthorize { nodes } => {
-                for node in nodes.iter().filter(|n| !self.gone.contains(&n.node)) {
+                for node in nodes.iter().filter(|n| !self.gone.contains_key(&n.node)) {
                     self.members.insert(node.node, (node.host.clone(), index));
                 }
             }
             Action::NodeRevoke { node, .. } => {
                 self.members.remove(node);
-                self.gone.insert(*node);
+                self.gone.insert(*node, index);
             }
             _ => return Err(BeliefError::Entry { index, why: "it makes and ends no membership" }),
         }

@@ -10,7 +10,7 @@ use qb_model::trust::TrustEntry;
 use qb_model::{Digest, Millis, NodeId, Nonce, PublicKey};
 
 use crate::knock::client::{come_in, signed_knock};
-use crate::member::{parse_addresses, verify_admit};
+use crate::member::{parse_addresses, verify_admit, verify_revoked};
 use crate::node::Node;
 use crate::rpc::Admit;
 
@@ -74,6 +74,23 @@ impl Source for OwnState {
         self.node.tasks.spawn(async move {
             if let Err(why) = take(&node, admission, trust).await {
                 tracing::warn!("the relay says that this node was let in: {why}");
+            }
+        });
+    }
+
+    fn revoked(&self, envelope: Vec<u8>, trust: Vec<TrustEntry>) {
+        let node = self.node.clone();
+        self.node.tasks.spawn(async move {
+            let at = node.clone();
+            // As long as the signatures of a whole trust log.
+            let verified = tokio::task::spawn_blocking(move || {
+                verify_revoked(&envelope, &trust, &at.enrolment.charter, at.id())
+            });
+            match verified.await {
+                Ok(Ok(mode)) => node.put_out(mode),
+                Ok(Err(why)) => tracing::warn!("the relay says that this node was revoked: {why}"),
+                // Only if this process ends.
+                Err(_) => {}
             }
         });
     }

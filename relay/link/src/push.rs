@@ -123,11 +123,14 @@ pub enum Told {
         /// The sentence.
         text: String,
     },
-    /// To a node that waits and was let in: entries of the trust log, oldest first, before the
-    /// [`Told::Admit`] that ends them.
+    /// To a node that waits and was let in, or that was revoked: entries of the trust log, oldest first,
+    /// before the [`Told::Admit`] or [`Told::Revoked`] that ends them.
     Trust(Vec<TrustEntry>),
     /// To a node that waits: an administrator let it in. It verifies that by itself.
     Admit(Box<Admission>),
+    /// To a node that was revoked, after the [`Told::Trust`] that it rests on: the envelope of the intent.
+    /// It verifies that by itself, and obeys.
+    Revoked(Vec<u8>),
 }
 
 /// Writes one message, without flushing it.

@@ -42,6 +42,9 @@ pub trait Source: Send + Sync + 'static {
     /// The relay says that this node was let in, and brings what proves it: nothing is to be
     /// believed of it unverified. Must not wait.
     fn admitted(&self, admission: Admission, trust: Vec<TrustEntry>);
+    /// The relay says that this node was revoked, and brings the intent's envelope: nothing is to be
+    /// believed of it unverified. Must not wait.
+    fn revoked(&self, envelope: Vec<u8>, trust: Vec<TrustEntry>);
 }
 
 /// How an agent reaches one relay.
@@ -269,6 +272,7 @@ impl Pushing<'_> {
                         }
                     }
                     Told::Admit(admission) => source.admitted(*admission, std::mem::take(&mut log)),
+                    Told::Revoked(envelope) => source.revoked(envelope, std::mem::take(&mut log)),
                 }
             }
         };

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::registry::{Link, Place};
-use super::speak::Speaker;
+use super::speak::{Speaker, put_out};
 use crate::ask;
 use crate::limits::{BATCH_BYTES, LAST_WORD, PROBE, PROVE};
 use crate::outbox;
@@ -78,15 +78,14 @@ where
         RelayEnd { signer: &*relay.key, noise: &relay.noise, hosts: &relay.hosts, versions: &[VERSION] };
     let (mut stream, peer) = accept(io, &end).await?;
     let site = relay.site(&peer.site).filter(|site| site.is_served());
+    // A revoked node is greeted too, only to hear that: this may be its only way to learn it.
+    let revoked = site.as_ref().is_some_and(|site| site.belief().roster.is_revoked(&peer.node));
     let verdict = match &site {
-        Some(site) if site.belief().roster.is_revoked(&peer.node) => {
-            refused("revoked", "this node was revoked")
-        }
         Some(_) => Verdict::Welcome,
         None => refused("unknown_site", "no owner registered this site here: qb relay register"),
     };
     answer(&mut stream, &verdict).await?;
-    drop(room);
+    let _room = revoked.then_some(room);
     let Some(site) = site.filter(|_| verdict == Verdict::Welcome) else { return Ok(()) };
     let (mux, incoming, driver) = streams(stream, MuxEnd::Relay);
     let link = Link::new(peer, mux, relay.cancel.child_token());
@@ -154,11 +153,21 @@ impl Session<'_> {
             why = speaker.run(&mut to) => why.err().map_or_else(|| bye("closed", ""), Bye::from),
             () = close.cancelled() => bye("ended", "the relay ended the link: revoked, replaced, or shutting down"),
         };
+        let node = &self.link.peer.node;
+        let why = if self.site.belief().roster.is_revoked(node) {
+            // As long as a whole trust log may take. It may be gone already.
+            let _ = timeout(PROVE, put_out((self.relay, self.site, node), &mut to)).await;
+            bye("revoked", "this node was revoked")
+        } else {
+            why
+        };
         let last = Told::Bye { code: why.code.to_owned(), text: why.text.clone() };
         // It may be gone already.
         let _ = timeout(LAST_WORD, async {
             push::write(&mut to, &last).await?;
-            to.flush().await
+            to.flush().await?;
+            // What it still says is taken: an agent whose writing fails would not read that word.
+            tokio::io::copy(&mut from, &mut tokio::io::sink()).await
         })
         .await;
         why
@@ -169,6 +178,9 @@ impl Session<'_> {
             Ok(first) => first,
             Err(why) => return why,
         };
+        if self.site.belief().roster.is_revoked(&self.link.peer.node) {
+            return bye("revoked", "this node was revoked");
+        }
         let site = Arc::clone(self.site);
         // Held as long as nothing is proven. A node that knocks takes no gateway's place, even where
         // the roster has it already: it does not know yet.

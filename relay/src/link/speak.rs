@@ -24,6 +24,24 @@ pub(super) struct Speaker<'a> {
     pub(super) knocked: watch::Receiver<bool>,
 }
 
+/// Tells a node that was revoked who says so, if it was.
+pub(super) async fn put_out(
+    (relay, site, node): (&Relay, &LiveSite, &NodeId),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let belief = site.belief();
+    let Some(index) = belief.roster.revocation(node) else { return Ok(()) };
+    let envelope = relay.store.roster_entry(site.id(), index).await.map_err(io::Error::other)?;
+    let Some(envelope) = envelope else { return Ok(()) };
+    for part in push::told_batches(belief.trust.log().to_vec()) {
+        push::write(to, &part).await?;
+    }
+    push::write(to, &Told::Revoked(envelope)).await?;
+    to.flush().await?;
+    tracing::info!(site = %site.name, %node, "a revoked node hears that it was put out");
+    Ok(())
+}
+
 impl Speaker<'_> {
     /// Speaks until the stream fails or nobody has anything to say any more.
     pub(super) async fn run(mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {

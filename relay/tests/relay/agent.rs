@@ -40,6 +40,8 @@ pub(crate) struct Door {
     pub(crate) took: AtomicUsize,
     /// What the relay brought when it said that the node was let in.
     pub(crate) let_in: Mutex<Option<(Admission, Vec<TrustEntry>)>>,
+    /// What the relay brought when it said that the node was revoked.
+    pub(crate) put_out: Mutex<Option<(Vec<u8>, Vec<TrustEntry>)>>,
     link: OnceLock<UplinkHandle>,
 }
 
@@ -73,6 +75,7 @@ impl FakeAgent {
             honest: AtomicBool::new(honest),
             took: AtomicUsize::new(0),
             let_in: Mutex::default(),
+            put_out: Mutex::default(),
             link: OnceLock::new(),
         });
         let config = UplinkConfig {
@@ -188,6 +191,10 @@ impl Source for Door {
 
     fn admitted(&self, admission: Admission, trust: Vec<TrustEntry>) {
         *self.let_in.lock().unwrap() = Some((admission, trust));
+    }
+
+    fn revoked(&self, envelope: Vec<u8>, trust: Vec<TrustEntry>) {
+        *self.put_out.lock().unwrap() = Some((envelope, trust));
     }
 }
 

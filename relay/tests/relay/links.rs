@@ -95,7 +95,18 @@ async fn t34_a_revoked_node_loses_its_link_for_good() {
     let why = other.down().await;
     assert!(!why.is_empty());
     let again = FakeAgent::with(&site, (102, 2), &world.url, world.key, true);
-    assert!(again.down().await.contains("revoked"));
+    let why = again.down().await;
+    assert!(why.contains("revoked"), "{why}");
+    // Each of them has what it needs to verify that by itself: this may be its only way to learn it.
+    for revoked in [&other, &again] {
+        let (envelope, trust) =
+            eventually("the word", || async { revoked.door.put_out.lock().unwrap().take() }).await;
+        let envelope = qb_model::envelope::Envelope::parse(&envelope).unwrap();
+        let intent = qb_model::intent::Intent::parse(envelope.payload()).unwrap();
+        assert_eq!(intent.action, site.revoke(102));
+        assert_eq!(trust, site.lock().trust().log());
+    }
+    assert!(gateway.door.put_out.lock().unwrap().is_none());
 }
 
 #[tokio::test]
