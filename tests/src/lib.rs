@@ -8,16 +8,18 @@
 //!             site.rs ── agent.rs ── process.rs     directories, agents, their processes
 //!             command.rs   http.rs   signing.rs     `qb`, the API's socket, intents by hand
 //!             views.rs  wait.rs  signals.rs         what doors answer; conditions with deadlines
+//!             relay.rs  hostile.rs  browser.rs      the relay, one in the wrong hands, a real Chromium
 //! ```
 //!
 //! Invariants: nothing of the product is linked but `qb-model`, and `qb-link` by `hostile.rs`, a relay in
-//! the wrong hands, which must speak as a relay does; nothing leaves 127.0.0.0/8; no
+//! the wrong hands, which must speak as a relay does, and by the bench of idle links; nothing leaves 127.0.0.0/8; no
 //! process outlives the program that started it; nothing sleeps for a fixed time, everything waits
 //! for a condition with a deadline; a failure shows the last lines of every agent's log.
 
 pub mod agent;
 pub mod bench;
 pub mod binaries;
+pub mod browser;
 pub mod command;
 pub mod demo;
 pub mod hostile;

@@ -220,4 +220,5 @@ impl Source for Idle {
         None
     }
     fn admitted(&self, _: Admission, _: Vec<TrustEntry>) {}
+    fn revoked(&self, _: Vec<u8>, _: Vec<TrustEntry>) {}
 }

@@ -7,6 +7,7 @@ mod attach;
 mod builds;
 mod idle;
 mod links;
+mod portal;
 mod through;
 mod writes;
 
@@ -90,7 +91,8 @@ fn steady(bench: &mut Bench, wanted: Wanted) -> Result<()> {
     writes::latency(bench)?;
     through::measure(bench)?;
     attach::measure(bench)?;
-    writes::failover(bench, wanted.kills)
+    writes::failover(bench, wanted.kills)?;
+    portal::measure(bench)
 }
 
 impl Bench {

@@ -61,7 +61,8 @@ fn whole(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn done(answer: &http::Answer) -> Result<()> {
+/// Fails if an intent is not in force.
+pub(super) fn done(answer: &http::Answer) -> Result<()> {
     let state = answer.text("state");
     ensure!(answer.status == 200 && state == "done", "{} {state} {}", answer.status, answer.text("detail"));
     Ok(())

@@ -5,7 +5,6 @@
 mod access;
 mod ceiling;
 mod day;
-mod driver;
 mod hostile;
 mod proxy;
 mod relay;
@@ -16,12 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use qb_tests::binaries::Binaries;
+use qb_tests::browser::Browser;
 use qb_tests::command::Qb;
 use qb_tests::site::{ADMIN, Layout, Site};
 use qb_tests::wait::eventually;
 use serde_json::Value;
-
-use driver::Browser;
 
 /// How long anything may take that should take a second or so.
 const SOON: Duration = Duration::from_secs(30);

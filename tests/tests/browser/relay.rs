@@ -6,6 +6,7 @@ use qb_model::SiteId;
 use qb_model::charter::Charter;
 use qb_model::trust::TrustState;
 use qb_tests::binaries::Binaries;
+use qb_tests::browser::Browser;
 use qb_tests::relay::Relay;
 use qb_tests::signing::Signatory;
 use qb_tests::site::{Layout, Site};
@@ -13,7 +14,6 @@ use qb_tests::views::Head;
 use qb_tests::wait::eventually;
 use serde_json::{Value, json};
 
-use super::driver::Browser;
 use super::proxy::Proxy;
 use super::{Fixture, SOON, ceiling, pictures, sign_in};
 

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::process::Process;
+use crate::wait::eventually;
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qb_tests::process::Process;
-use qb_tests::wait::eventually;
 use serde_json::{Value, json};
 
 /// How long the driver may take to start.
@@ -27,10 +27,10 @@ const WATCH: &str = "window.__refused = []; addEventListener('securitypolicyviol
     window.__refused.push(`${e.effectiveDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));";
 
 /// An element of the page.
-pub(crate) struct Element(String);
+pub struct Element(String);
 
 /// A browser with one window and an empty profile.
-pub(crate) struct Browser {
+pub struct Browser {
     port: u16,
     session: String,
     refused: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts a driver and a browser; all their files lie below `dir`. `lenient` is the one host whose
     /// certificate nobody signed.
-    pub(crate) fn open(dir: &Path, lenient: &str) -> Result<Self> {
+    pub fn open(dir: &Path, lenient: &str) -> Result<Self> {
         let program = DRIVERS.iter().map(PathBuf::from).find(|path| path.is_file());
         let program = program.context("chromedriver is missing: .ci/setup browser")?;
         let log = dir.join("chromedriver.log");
@@ -78,7 +78,7 @@ impl Browser {
         }});
         let made = browser.call("POST", "/session", &json!({ "capabilities": capabilities }))?;
         browser.session = made["sessionId"].as_str().context("no session")?.to_owned();
-        browser.cdp("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": WATCH }))?;
+        browser.on_every_page(WATCH)?;
         Ok(browser)
     }
 
@@ -113,8 +113,16 @@ impl Browser {
         self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": params }))
     }
 
+    /// Runs a script in every document from its beginning.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub fn on_every_page(&self, script: &str) -> Result<()> {
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script })).map(drop)
+    }
+
     /// Opens an address.
-    pub(crate) fn go(&mut self, url: &str) -> Result<()> {
+    pub fn go(&mut self, url: &str) -> Result<()> {
         self.collect()?;
         self.post("/url", &json!({ "url": url })).map(drop)
     }
@@ -127,24 +135,24 @@ impl Browser {
     }
 
     /// What the pages' own policy refused so far.
-    pub(crate) fn refused(&mut self) -> Result<Vec<String>> {
+    pub fn refused(&mut self) -> Result<Vec<String>> {
         self.collect()?;
         Ok(self.refused.clone())
     }
 
     /// Runs a script in the page, as a function's body.
-    pub(crate) fn js(&self, script: &str, args: &[Value]) -> Result<Value> {
+    pub fn js(&self, script: &str, args: &[Value]) -> Result<Value> {
         self.post("/execute/sync", &json!({ "script": script, "args": args }))
     }
 
     /// The text that a person sees in the page.
-    pub(crate) fn text(&self) -> Result<String> {
+    pub fn text(&self) -> Result<String> {
         let text = self.js("return document.body.innerText", &[])?;
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
     /// Waits until the page shows a text.
-    pub(crate) fn shows(&self, limit: Duration, text: &str) -> Result<()> {
+    pub fn shows(&self, limit: Duration, text: &str) -> Result<()> {
         eventually(limit, &format!("the page shows {text:?}"), || {
             let seen = self.text()?;
             ensure!(
@@ -157,7 +165,7 @@ impl Browser {
     }
 
     /// Waits for an element that can be seen and used, by CSS and by a part of its text or label.
-    pub(crate) fn find(&self, limit: Duration, css: &str, text: &str) -> Result<Element> {
+    pub fn find(&self, limit: Duration, css: &str, text: &str) -> Result<Element> {
         let script = "const [css, text] = arguments;
             const root = document.querySelector('dialog[open]') ?? document;
             return [...root.querySelectorAll(css)].find(e => e.checkVisibility() && !e.disabled &&
@@ -176,18 +184,18 @@ impl Browser {
     }
 
     /// Runs a script with an element.
-    pub(crate) fn js_of(&self, element: &Element, script: &str) -> Result<Value> {
+    pub fn js_of(&self, element: &Element, script: &str) -> Result<Value> {
         self.js(script, &[json!({ ELEMENT: element.0 })])
     }
 
     /// The text of an element.
-    pub(crate) fn text_of(&self, element: &Element) -> Result<String> {
+    pub fn text_of(&self, element: &Element) -> Result<String> {
         let text = self.js("return arguments[0].innerText", &[json!({ ELEMENT: element.0 })])?;
         Ok(text.as_str().unwrap_or_default().trim().to_owned())
     }
 
     /// Clicks as a person would: what lies above it gets the click.
-    pub(crate) fn click(&self, limit: Duration, css: &str, text: &str) -> Result<()> {
+    pub fn click(&self, limit: Duration, css: &str, text: &str) -> Result<()> {
         eventually(limit, &format!("a click on {css} with {text:?}"), || {
             let element = self.find(Duration::from_secs(1), css, text)?;
             self.post(&format!("/element/{}/click", element.0), &json!({})).map(drop)
@@ -195,13 +203,13 @@ impl Browser {
     }
 
     /// Types into an element.
-    pub(crate) fn type_into(&self, element: &Element, text: &str) -> Result<()> {
+    pub fn type_into(&self, element: &Element, text: &str) -> Result<()> {
         self.post(&format!("/element/{}/clear", element.0), &json!({}))?;
         self.post(&format!("/element/{}/value", element.0), &json!({ "text": text })).map(drop)
     }
 
     /// Presses keys one after the other, wherever the focus is.
-    pub(crate) fn press(&self, keys: &str) -> Result<()> {
+    pub fn press(&self, keys: &str) -> Result<()> {
         let strokes: Vec<Value> = keys
             .chars()
             .flat_map(|key| {
@@ -213,14 +221,14 @@ impl Browser {
     }
 
     /// What has the focus: its tag, label and text.
-    pub(crate) fn focus(&self) -> Result<String> {
+    pub fn focus(&self) -> Result<String> {
         let script = "const e = document.activeElement;
             return `${e.tagName} ${e.getAttribute('aria-label') ?? ''} ${e.type ?? ''} ${(e.innerText ?? '').slice(0, 60)}`";
         Ok(self.js(script, &[])?.as_str().unwrap_or_default().to_owned())
     }
 
     /// Tabs until the focus is on what the words name.
-    pub(crate) fn tab_to(&self, words: &str) -> Result<()> {
+    pub fn tab_to(&self, words: &str) -> Result<()> {
         let mut seen = Vec::new();
         for _ in 0..80 {
             let at = self.focus()?;
@@ -234,7 +242,7 @@ impl Browser {
     }
 
     /// How wide the page is, and which colours the system wants.
-    pub(crate) fn look(&self, width: u32, height: u32, scheme: &str) -> Result<()> {
+    pub fn look(&self, width: u32, height: u32, scheme: &str) -> Result<()> {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.cdp("Emulation.setDeviceMetricsOverride", &metrics)?;
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
@@ -242,7 +250,7 @@ impl Browser {
     }
 
     /// A picture of the whole page.
-    pub(crate) fn picture(&self, path: &Path) -> Result<()> {
+    pub fn picture(&self, path: &Path) -> Result<()> {
         let shot =
             self.cdp("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": true }))?;
         let bytes = STANDARD.decode(shot["data"].as_str().context("no picture")?)?;
