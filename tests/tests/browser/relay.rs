@@ -71,7 +71,11 @@ fn story(s: &mut Second) -> Result<()> {
     s.f.browser.shows(SOON, "by this page's own code: verified, ")?;
     swapped_key(s, &url)?;
     // Who shall carry a control plane is let in at a terminal.
-    s.f.site.qb.ok(&["--door", &format!("relay:{url}"), "node", "authorize", "--waiting", "-y"])?;
+    let far = format!("relay:{url}");
+    let nodes = s.f.site.qb.json(&["--door", &far, "node", "list"])?;
+    let mut waiting = nodes.as_array().into_iter().flatten().filter(|n| n["state"] == "waiting");
+    let print = waiting.next().and_then(|n| n["fingerprint"].as_str()).context("nobody waits")?.to_owned();
+    s.f.site.qb.ok(&["--door", &far, "node", "authorize", &print, "-y"])?;
     s.f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
     create_and_attach(s, &url)?;
     frozen(s, &url)?;

@@ -25,8 +25,12 @@ fn proved_throughout(site: &mut Site) -> Result<()> {
     let leader = site.leader()?;
     site.agent(&leader)?.kill();
     site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
-    let after = index(&verified(site, 4, 1)?)?;
-    ensure!(after > before, "{before} {after}");
+    // What is proved follows what is so within about a second.
+    eventually(SOON, "the order is in what is proved", || {
+        let after = index(&verified(site, 4, 1)?)?;
+        ensure!(after > before, "{before} {after}");
+        Ok(())
+    })?;
 
     site.kill();
     site.start()?;
