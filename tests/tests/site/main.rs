@@ -6,6 +6,7 @@ mod t20_faults;
 mod t30_bad_input;
 mod t40_relay;
 mod t45_hostile;
+mod t45_schedules;
 mod t50_monitoring;
 mod t60_attest;
 
