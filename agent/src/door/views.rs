@@ -12,13 +12,17 @@ use qb_model::plan::why;
 use qb_model::state::{Cluster, ClusterPhase, NodePhase, NodeRecord, SiteState};
 use qb_model::waiting::WaitingOn;
 use qb_model::words::{fingerprint, words};
-use qb_model::{Generation, HostName, Millis, NodeId};
+use qb_model::{Generation, HostName, Millis, NodeId, PublicKey};
 use qb_portal::view::{
     AdminKeyView, AdminView, AlertView, ClusterState, ClusterView, Counts, DoorView, Head, HistoryView,
-    MemberView, NodeState, NodeView, SampleView, SiteView, StageView, VoterView, WorkView,
+    LinkView, MemberView, NodeState, NodeView, RelayView, SampleView, SiteView, StageView, VoterView,
+    WorkView,
 };
 
 use crate::rpc::Waiting;
+
+/// How old a report may be for the links that it tells of to count: three reports.
+const LINK_MS: u64 = 3_000;
 
 /// Everything that a view is made of, as this door has it.
 pub struct Seen<'a> {
@@ -93,6 +97,7 @@ impl Seen<'_> {
             door,
             head: self.head(),
             may_fail: alive.saturating_sub(quorum) as u32,
+            relays: self.relays(),
             voters,
             leader: self.raft.leader,
             term: self.raft.term,
@@ -100,6 +105,23 @@ impl Seen<'_> {
             clusters: state.clusters().len() as u32,
             waiting_on,
         }
+    }
+
+    /// The relays, and who says that it holds a link.
+    fn relays(&self) -> Vec<RelayView> {
+        let fresh = |heard: &&qb_model::board::Heard| self.now.since(heard.at) <= LINK_MS;
+        let holds = |key: &PublicKey| {
+            let said = self.board.iter().filter(fresh).filter(|heard| heard.report.uplinks.contains(key));
+            said.map(|heard| heard.report.node).collect::<Vec<_>>()
+        };
+        let relays = self.state.trust().relays().iter();
+        relays
+            .map(|(key, relay)| RelayView {
+                url: relay.url.clone(),
+                key: *key,
+                links: holds(key).into_iter().map(|node| LinkView { node, host: self.host(&node) }).collect(),
+            })
+            .collect()
     }
 
     fn leaderless(&self, alive: usize, voters: usize) -> Option<WaitingOn> {

@@ -7,7 +7,8 @@ use qb_model::words::{fingerprint, words};
 use qb_model::{NodeId, PublicKey};
 use qb_portal::Answer;
 use qb_portal::view::{
-    AdminKeyView, AdminView, AlertView, Counts, DoorView, Head, NodeView, Problem, SiteView,
+    AdminKeyView, AdminView, AlertView, Counts, DoorView, Head, LinkView, NodeView, Problem, RelayView,
+    SiteView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -19,6 +20,7 @@ use crate::fold::Part;
 use crate::limits::ASK;
 use crate::relay::Relay;
 use crate::site::{LiveSite, now};
+use crate::trust::Belief;
 
 /// Seeds in an enrolment file.
 const SEEDS: usize = 16;
@@ -75,10 +77,25 @@ fn checked(site: &LiveSite, mut view: SiteView, stale: Option<u64>) -> SiteView 
     view.words = words(&site.id().0.0).join(" ");
     let provisional = belief.trust.is_provisional();
     view.trust = if provisional { "provisional" } else { "settled" }.to_owned();
+    view.relays = relays(site, &belief, view.relays);
     if let Some(at) = stale {
         view.waiting_on.insert(0, alerts::stale(site, at, now()));
     }
     view
+}
+
+/// The relays that the site trusts. Who is linked to this one, it knows itself.
+fn relays(site: &LiveSite, belief: &Belief, said: Vec<RelayView>) -> Vec<RelayView> {
+    let linked = |key: &PublicKey| -> Vec<LinkView> {
+        if *key != site.relay() {
+            return said.iter().find(|r| r.key == *key).map(|r| r.links.clone()).unwrap_or_default();
+        }
+        let live = site.links.live();
+        let nodes = live.iter().map(|link| link.peer.node);
+        nodes.filter_map(|node| Some(LinkView { node, host: belief.roster.host(&node)?.clone() })).collect()
+    };
+    let all = belief.trust.relays().iter();
+    all.map(|(key, relay)| RelayView { url: relay.url.clone(), key: *key, links: linked(key) }).collect()
 }
 
 /// Where a site stands that nobody founded yet.
@@ -106,6 +123,7 @@ fn blank(site: &LiveSite) -> SiteView {
         leader: None,
         term: 0,
         may_fail: 0,
+        relays: Vec::new(),
         counts: Counts::default(),
         clusters: 0,
         waiting_on: Vec::new(),

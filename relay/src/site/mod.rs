@@ -81,6 +81,11 @@ impl LiveSite {
         })
     }
 
+    /// This relay's key.
+    pub(crate) fn relay(&self) -> PublicKey {
+        self.relay
+    }
+
     pub(crate) fn scope(&self) -> Scope {
         self.scope.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -47,6 +47,7 @@ pub(crate) fn site(site: &FakeSite, number: u8) -> SiteView {
         leader: Some(site.node(101)),
         term: 1,
         may_fail: 0,
+        relays: vec![],
         counts: Counts::default(),
         clusters: 0,
         waiting_on: vec![],

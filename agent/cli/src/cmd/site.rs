@@ -19,7 +19,7 @@ use crate::files;
 use crate::keyfile::{KeyFile, Kind};
 use crate::out::paint::{Paint, Tone};
 use crate::out::table::{Column, Table};
-use crate::out::text::{Clock, clean, count, now, plural, short_hash};
+use crate::out::text::{Clock, clean, count, names, now, plural, short_hash};
 use crate::out::waiting;
 
 use super::watch::{Shown, show};
@@ -348,6 +348,12 @@ pub fn page(site: &SiteView, clock: &Clock, paint: &Paint) -> String {
     row("clusters", site.clusters.to_string());
     row("state", state);
     row("door", format!("{}, agent {}", site.door.host, site.door.agent));
+    for relay in &site.relays {
+        let hosts: Vec<&str> = relay.links.iter().map(|l| l.host.as_str()).collect();
+        let links =
+            if hosts.is_empty() { "no link".to_owned() } else { format!("linked by {}", names(&hosts)) };
+        row("relay", format!("{}, {links}", relay.url));
+    }
     for wait in &site.waiting_on {
         out.push_str(&format!("{}\n", waiting::lines(wait, clock).join("\n")));
     }

@@ -74,6 +74,7 @@ pub(crate) fn site(charter: &Charter, head: Head, first: &NodeView) -> SiteView 
         leader: None,
         term: 1,
         may_fail: 0,
+        relays: vec![],
         counts: Counts::default(),
         clusters: 0,
         waiting_on: Vec::new(),

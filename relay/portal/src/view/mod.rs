@@ -19,4 +19,6 @@ pub use intent::{
 pub use login::{LoginChallenge, LoginView};
 pub use node::{NodeState, NodeView, WorkView};
 pub use problem::Problem;
-pub use site::{AdminKeyView, AdminView, BundleView, Counts, DoorView, Head, SiteView, VoterView};
+pub use site::{
+    AdminKeyView, AdminView, BundleView, Counts, DoorView, Head, LinkView, RelayView, SiteView, VoterView,
+};

@@ -41,6 +41,30 @@ pub struct VoterView {
     pub connected: bool,
 }
 
+/// A relay that the site trusts, and who holds a link to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RelayView {
+    /// Its address.
+    pub url: String,
+    /// Its key.
+    #[schema(value_type = String)]
+    pub key: PublicKey,
+    /// Members that hold a link, as they report; at the relay's own door the gateway comes first, the
+    /// standby after it.
+    pub links: Vec<LinkView>,
+}
+
+/// A member that holds a link to a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkView {
+    /// The node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub host: HostName,
+}
+
 /// A site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SiteView {
@@ -71,6 +95,8 @@ pub struct SiteView {
     pub term: u64,
     /// How many voters may fail now.
     pub may_fail: u32,
+    /// Relays that the site trusts, by key.
+    pub relays: Vec<RelayView>,
     /// Nodes by state.
     pub counts: Counts,
     /// Clusters in all.

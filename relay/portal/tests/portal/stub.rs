@@ -138,6 +138,7 @@ pub fn site_view() -> SiteView {
         leader: None,
         term: 1,
         may_fail: 0,
+        relays: vec![],
         counts: Counts::default(),
         clusters: 0,
         waiting_on: vec![waiting()],

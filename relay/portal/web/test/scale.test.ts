@@ -34,7 +34,7 @@ function node(i: number): NodeView {
 }
 
 const nodes = Array.from({ length: MANY }, (_, i) => node(i));
-const site: SiteView = { id: 'qb1x', words: '', name: 'lyon', founded: true, trust: 'settled', door: { node: '', host: 'dc-0000', agent: '1.0.0' }, head: { index: 0, hash: base64url(new Uint8Array(32)), trust: '', log_time: 0 }, voters: [], leader: null, term: 1, may_fail: 1, counts: { waiting: 0, pool: MANY, attached: 0, detaching: 0 }, clusters: 0, waiting_on: [] };
+const site: SiteView = { id: 'qb1x', words: '', name: 'lyon', founded: true, trust: 'settled', door: { node: '', host: 'dc-0000', agent: '1.0.0' }, head: { index: 0, hash: base64url(new Uint8Array(32)), trust: '', log_time: 0 }, voters: [], leader: null, term: 1, may_fail: 1, relays: [], counts: { waiting: 0, pool: MANY, attached: 0, detaching: 0 }, clusters: 0, waiting_on: [] };
 
 const count = (html: string, what: RegExp): number => html.match(what)?.length ?? 0;
 

@@ -50,6 +50,7 @@ export interface SiteView {
   leader: string | null;
   term: number;
   may_fail: number;
+  relays: { url: string; key: string; links: { node: string; host: string }[] }[];
   counts: { waiting: number; pool: number; attached: number; detaching: number };
   clusters: number;
   waiting_on: WaitingOn[];

@@ -53,6 +53,9 @@ function line(node: NodeView, at: number): string {
   return [role, what].filter(Boolean).join(' · ');
 }
 
+/** A relay's address without its scheme. */
+const hostOf = (url: string): string => url.replace(/^https?:\/\//, '');
+
 const zoneOf = (node: NodeView): string => node.facts?.zone || 'no zone';
 
 export function Mesh({ site, nodes }: { site: SiteView; nodes: readonly NodeView[] }) {
@@ -64,7 +67,8 @@ export function Mesh({ site, nodes }: { site: SiteView; nodes: readonly NodeView
   if (members.length === 0 && knocking.length === 0) return <p class="muted">No machine has knocked yet. Install the package on a Linux machine: it finds the site by itself and shows up here within seconds.</p>;
   const leader = members.find((n) => n.roles.includes('leader'));
   const voters = members.filter((n) => n.roles.includes('voter'));
-  const label = `Mesh of site ${site.name}: ${zones.length} zones, leader ${leader?.name ?? 'none'}, voters ${list(voters.map((v) => v.name)) || 'none'}, ${members.length} nodes, ${knocking.length} machines knocking.`;
+  const linked = site.relays.map((r) => `, ${r.links.length > 0 ? `linked to ${hostOf(r.url)} by ${list(r.links.map((l) => l.host))}` : `no link to ${hostOf(r.url)}`}`).join('');
+  const label = `Mesh of site ${site.name}: ${zones.length} zones, leader ${leader?.name ?? 'none'}, voters ${list(voters.map((v) => v.name)) || 'none'}, ${members.length} nodes, ${knocking.length} machines knocking${linked}.`;
   return (
     <>
       {table ? <LinkTable members={members} site={site} /> : big ? <Grid zones={zones} members={members} label={label} /> : <Boxes zones={zones} members={members} knocking={knocking} leader={leader} site={site} label={label} />}
@@ -90,7 +94,9 @@ function Boxes({ zones, members, knocking, leader, site, label }: { zones: strin
   const zw = slim ? width - 14 : (width - gap * (columns - 1)) / columns;
   const placed = new Map<string, Drawn>();
   const frames: { zone: string; x: number; y: number; h: number }[] = [];
-  let top = slim ? 4 : 14;
+  // The relays stand above the line between internet and site; a narrow page has the table for that.
+  const out = slim ? 0 : site.relays.length > 0 ? 74 : 0;
+  let top = out + (slim ? 4 : 14);
   for (let at = 0; at < zones.length; at += columns) {
     const band = zones.slice(at, at + columns);
     let tallest = 0;
@@ -138,6 +144,7 @@ function Boxes({ zones, members, knocking, leader, site, label }: { zones: strin
           <text class="m" x={f.x + 14} y={f.y + 19}>{f.zone}</text>
         </g>
       ))}
+      {out > 0 ? <Relays site={site} width={width} placed={placed} hovered={hovered} /> : null}
       {lead
         ? links.map(({ v, to }) => (to ? <path key={v.node} class={`${v.connected ? 'm-link' : 'm-link gone'}${hovered === v.node || hovered === leader?.id ? ' on' : ''}`} d={curve(lead, to)} /> : null))
         : null}
@@ -151,6 +158,35 @@ function Boxes({ zones, members, knocking, leader, site, label }: { zones: strin
         </>
       ) : null}
     </svg>
+  );
+}
+
+/** Relays above the line, with a line to each member that holds a link: the gateway's is solid. */
+function Relays({ site, width, placed, hovered }: { site: SiteView; width: number; placed: Map<string, Drawn>; hovered: string | null }) {
+  const relays = site.relays.slice(0, 4);
+  const w = Math.min(220, (width - 20 * (relays.length - 1)) / relays.length);
+  return (
+    <>
+      <path class="m-edge" d={`M0 62H${width}`} />
+      <text class="f" x={0} y={54}>internet</text>
+      <text class="f" x={0} y={76}>site</text>
+      {relays.map((relay, i) => {
+        const x = (width - relays.length * w - 20 * (relays.length - 1)) / 2 + i * (w + 20);
+        const name = hostOf(relay.url);
+        return (
+          <g key={relay.key}>
+            {relay.links.map((link, n) => {
+              const to = placed.get(link.node);
+              const from = x + w / 2 + (n - (relay.links.length - 1) / 2) * 24;
+              return to ? <path key={link.node} class={`m-link out${n > 0 ? ' standby' : ''}${hovered === link.node ? ' on' : ''}`} d={`M${from} 40C${from} 70 ${to.x + to.w - 24} 56 ${to.x + to.w - 24} ${to.y}`} /> : null;
+            })}
+            <rect class="m-rect" x={x} y={4} width={w} height={36} rx="8" />
+            <text class="b" x={x + 12} y={19}>{name.length > 26 ? `${name.slice(0, 25)}…` : name}</text>
+            <text class="f" x={x + 12} y={34}>{relay.links.length > 0 ? `relay · ${list(relay.links.map((l) => l.host))}` : 'relay · no link'}</text>
+          </g>
+        );
+      })}
+    </>
   );
 }
 
@@ -291,6 +327,9 @@ const LinkTable = ({ members, site }: { members: NodeView[]; site: SiteView }) =
           <th scope="col">Zone</th>
           <th scope="col">Roles</th>
           <th scope="col">Link to {site.door.host}</th>
+          {site.relays.map((r) => (
+            <th scope="col" key={r.key}>Link to {hostOf(r.url)}</th>
+          ))}
         </tr>
       </thead>
       <tbody>
@@ -302,6 +341,9 @@ const LinkTable = ({ members, site }: { members: NodeView[]; site: SiteView }) =
               <td>{zoneOf(n)}</td>
               <td>{n.roles.join(', ')}</td>
               <td>{voter ? (voter.connected ? 'connected' : 'not connected') : ''}</td>
+              {site.relays.map((r) => (
+                <td key={r.key}>{r.links.some((l) => l.node === n.id) ? 'linked' : ''}</td>
+              ))}
             </tr>
           );
         })}
