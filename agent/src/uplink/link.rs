@@ -10,7 +10,7 @@ use qb_model::dsse::SecretKey;
 use qb_portal::door::{Access, DoorConfig};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::receipts::Receipts;
@@ -129,10 +129,12 @@ impl Teller {
         }
     }
 
-    /// That the site's state changed, and receipts.
+    /// Receipts, at once since somebody waits for them; and, less often, that the site's state changed.
     async fn tell_site(&self) {
         let mut state = self.node.state.clone();
         let own = (self.node.id(), &self.node.identity.key);
+        // When the next word about the state is due, if one is owed, and before when none is said.
+        let (mut due, mut quiet) = (None, Instant::now());
         loop {
             let site = state.borrow_and_update().clone();
             self.receipts.settle(&site, own, |receipt| self.handle.receipt(receipt));
@@ -141,11 +143,11 @@ impl Teller {
                     if changed.is_err() {
                         return;
                     }
+                    due.get_or_insert(quiet);
+                }
+                () = sleep_until(due.unwrap_or(quiet)), if due.is_some() => {
                     self.handle.changed();
-                    // At once: somebody waits for it.
-                    let site = state.borrow_and_update().clone();
-                    self.receipts.settle(&site, own, |receipt| self.handle.receipt(receipt));
-                    sleep(APART).await;
+                    (due, quiet) = (None, Instant::now() + APART);
                 }
                 () = self.receipts.came.notified() => {}
             }

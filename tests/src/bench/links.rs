@@ -16,7 +16,7 @@ use qb_model::intent::{Anchor, Intent};
 use qb_model::state::SiteState;
 use qb_model::statement::SignedBytes;
 use qb_model::trust::TrustEntry;
-use qb_model::{Digest, Millis, NodeId, Nonce, Nonce16, PublicKey};
+use qb_model::{Digest, Millis, Name, NodeId, Nonce, Nonce16, PublicKey};
 use serde_json::json;
 
 use super::idle::pss_kib;
@@ -106,6 +106,8 @@ struct Idle {
     state: SiteState,
     founding: Vec<u8>,
     relay: PublicKey,
+    /// An org belongs to whoever founds it: each site has its own.
+    org: Name,
 }
 
 impl Idle {
@@ -142,12 +144,13 @@ impl Idle {
         let entry = Entry { stamp: now(), command }.encode()?;
         state.apply(1, &entry)?;
         ensure!(state.founded(), "a site of the bench is not founded");
-        Ok(Self { nodes, owner, state, founding, relay })
+        let org = format!("org-{number}").parse()?;
+        Ok(Self { nodes, owner, state, founding, relay, org })
     }
 
     /// What `qb relay register` presents.
     fn registration(&self) -> Result<Vec<u8>> {
-        let action = Action::RelayRegister { org: "bench".parse()?, key: self.relay };
+        let action = Action::RelayRegister { org: self.org.clone(), key: self.relay };
         let intent = order(&self.state, 1, action)?.sign(&[&self.owner])?.to_bytes();
         let form = json!({ "v": 1, "charter": String::from_utf8(self.state.charter().to_vec())?,
             "trust": self.state.trust().log(), "intent": String::from_utf8(intent)? });
