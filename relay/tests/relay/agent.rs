@@ -34,6 +34,8 @@ pub(crate) struct FakeAgent {
 pub(crate) struct Door {
     pub(crate) site: Arc<FakeSite>,
     pub(crate) number: u8,
+    /// Whether it was let in when it started: one that waits has no copy of the site of its own.
+    member: bool,
     /// Whether it signs receipts.
     pub(crate) honest: AtomicBool,
     /// Intents that came over the link.
@@ -69,9 +71,11 @@ impl FakeAgent {
         relay: PublicKey,
         honest: bool,
     ) -> Self {
+        let member = site.lock().node(&site.node(number)).is_some();
         let door = Arc::new(Door {
             site: Arc::clone(site),
             number,
+            member,
             honest: AtomicBool::new(honest),
             took: AtomicUsize::new(0),
             let_in: Mutex::default(),
@@ -185,8 +189,7 @@ impl Source for Door {
 
     fn hints(&self) -> Option<Hints> {
         let members = vec![(self.site.node(self.number), vec![format!("127.0.0.{}:7443", self.number)])];
-        let member = self.site.lock().node(&self.site.node(self.number)).is_some();
-        member.then_some(Hints { members, voters: vec![self.site.node(101)] })
+        self.member.then_some(Hints { members, voters: vec![self.site.node(101)] })
     }
 
     fn admitted(&self, admission: Admission, trust: Vec<TrustEntry>) {
