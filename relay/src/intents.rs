@@ -95,25 +95,16 @@ fn blank(site: &LiveSite, intent: &Intent, digest: Digest) -> IntentView {
 /// Shows what the site signed. `finished`: as far as anybody knows.
 fn settle(site: &LiveSite, view: &mut IntentView, receipt: &Receipt, finished: bool) {
     view.index = Some(receipt.index);
+    view.settle(&receipt.outcome, finished);
     let by = host_of(site, &receipt.node);
     match &receipt.outcome {
-        Outcome::Accepted { generation } => {
-            view.generation = Some(*generation);
-            view.state = if finished { IntentState::Done } else { IntentState::Doing };
+        Outcome::Accepted { .. } => {
             view.detail = Some(format!("receipt signed by {by}: record {} of the audit", receipt.index));
         }
-        Outcome::Pending { have, need } => {
-            view.state = IntentState::Pending;
-            view.detail = Some(format!("receipt signed by {by}: {have} of {need} owners signed"));
+        Outcome::Pending { .. } => {
+            view.detail = view.detail.take().map(|detail| format!("receipt signed by {by}: {detail}"));
         }
-        Outcome::Rejected(reason) => {
-            view.state = IntentState::Rejected;
-            view.reason = Some(reason.code().to_owned());
-            view.detail = Some(reason.to_string());
-            view.remedy = reason.remedy();
-        }
-        // A receipt names the first outcome; see `read_receipt`.
-        Outcome::Duplicate { .. } => view.state = IntentState::Unknown,
+        Outcome::Rejected(_) | Outcome::Duplicate { .. } => {}
     }
 }
 

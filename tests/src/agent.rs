@@ -1,6 +1,5 @@
 //! One agent: its directories, its process, its log.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -9,14 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::binaries::Binaries;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// TCP ports of an agent and of what it runs: mesh, knocks, API; API server, node service.
 const TCP_PORTS: [u16; 5] = [7443, 7444, 8443, 6443, 10250];
 /// UDP port of the node service.
 const UDP_PORT: u16 = 8472;
-/// Bytes of a log that are looked through for its last lines.
-const TAIL_BYTES: u64 = 32 * 1024;
 /// How long an agent may take to end when it is asked to.
 pub const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -179,17 +176,6 @@ impl Agent {
 
     /// The last lines of its log.
     pub fn tail(&self, lines: usize) -> String {
-        let text = tail_of(&self.log).unwrap_or_else(|e| format!("cannot read {}: {e}", self.log.display()));
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
+        process::tail(&self.log, lines)
     }
-}
-
-fn tail_of(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

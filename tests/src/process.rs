@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +19,9 @@ const GUARDED: &str = "__guarded";
 const STAND_BY: &str = "qb-smoke";
 /// Pause between two looks at a child that ends.
 const PAUSE: Duration = Duration::from_millis(4);
+
+/// Bytes of a log that are looked through for its last lines.
+const TAIL_BYTES: u64 = 32 * 1024;
 
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
@@ -143,6 +147,22 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The last lines of a log, or why it cannot be read.
+pub fn tail(log: &Path, lines: usize) -> String {
+    let text = end_of(log).unwrap_or_else(|e| format!("cannot read {}: {e}", log.display()));
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn end_of(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Processes whose working directory or command line is below a directory, as `PID COMMAND`. None is

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::agent::Agent;
 use crate::binaries::Binaries;
 use crate::http::{self, Answer};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::signing::Signatory;
 use crate::tls;
 use crate::views::Head;
@@ -145,9 +145,7 @@ impl Relay {
 
     /// The last lines of its log.
     pub fn tail(&self, lines: usize) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
+        process::tail(&self.log, lines)
     }
 
     /// Its door, to a stranger.

@@ -97,26 +97,8 @@ fn settle(view: &mut IntentView, receipt: &Receipt) {
     view.says = Some(Says::Site);
     view.index = Some(index);
     view.generation = None;
-    match outcome {
-        Outcome::Accepted { generation } => {
-            view.generation = Some(*generation);
-            // Whether what it ordered is finished is progress, which nobody signs.
-            let finished = view.state == IntentState::Done;
-            view.state = if finished { IntentState::Done } else { IntentState::Doing };
-        }
-        Outcome::Pending { have, need } => {
-            view.state = IntentState::Pending;
-            view.detail = Some(format!("{have} of {need} owners signed"));
-        }
-        Outcome::Rejected(reason) => {
-            view.state = IntentState::Rejected;
-            view.reason = Some(reason.code().to_owned());
-            view.detail = Some(reason.to_string());
-            view.remedy = reason.remedy();
-        }
-        // A receipt of a repeat names the first outcome, which is no repeat.
-        Outcome::Duplicate { .. } => view.state = IntentState::Unknown,
-    }
+    let finished = view.state == IntentState::Done;
+    view.settle(outcome, finished);
 }
 
 /// Where an intent is that no node has signed for: "waits at the relay since 2 min: lyon is offline;

@@ -245,7 +245,7 @@ async fn announce(node: &Arc<Node>, set: &VoterSet, ahead: u64) -> Result<u64, M
     let on_target = state.applied() == target;
     request.index = state.applied();
     let own = checkpoint(state, &request).await.ok_or_else(|| few("hashing the state was cut short"))?;
-    // Writes ended before the target: what is asked for now is the state as it stands.
+    // Where the log stopped short of the target, others are asked for the state as it is here.
     let mut asks = if ahead > 0 && on_target { asks } else { ask(node, &others, &request) };
     let body = own.to_body();
     let mut signatures: Vec<KeySignature> = Vec::new();

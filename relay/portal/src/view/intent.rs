@@ -1,6 +1,7 @@
 //! What became of an intent, and what one would do: plan and preflight.
 
 use qb_model::action::NodeRole;
+use qb_model::outcome::Outcome;
 use qb_model::preflight::Finding;
 use qb_model::waiting::WaitingOn;
 use qb_model::{Digest, Generation, HostName, IntentId, Millis, Name, NodeId};
@@ -176,4 +177,29 @@ pub struct PreflightView {
     pub probes: u32,
     /// How long it took.
     pub ms: u64,
+}
+
+impl IntentView {
+    /// Shows an outcome that the site signed. `finished`: whether what it ordered is done, as far as
+    /// anybody knows; that is progress, which nobody signs.
+    pub fn settle(&mut self, outcome: &Outcome, finished: bool) {
+        match outcome {
+            Outcome::Accepted { generation } => {
+                self.generation = Some(*generation);
+                self.state = if finished { IntentState::Done } else { IntentState::Doing };
+            }
+            Outcome::Pending { have, need } => {
+                self.state = IntentState::Pending;
+                self.detail = Some(format!("{have} of {need} owners signed"));
+            }
+            Outcome::Rejected(reason) => {
+                self.state = IntentState::Rejected;
+                self.reason = Some(reason.code().to_owned());
+                self.detail = Some(reason.to_string());
+                self.remedy = reason.remedy();
+            }
+            // A receipt of a repeat names the first outcome, which is no repeat.
+            Outcome::Duplicate { .. } => self.state = IntentState::Unknown,
+        }
+    }
 }
