@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qb_model::action::{Action, Eligible, NodeRole, Placement, RevokeMode, Role};
 use qb_model::words::fingerprint;
-use qb_model::{HostName, NodeId, PublicKey};
+use qb_model::{Digest, HostName, NodeId, PublicKey};
 
 use crate::out::text::{clean, names, plural, span};
 
@@ -22,6 +22,11 @@ fn list<'a>(hosts: &Hosts, nodes: impl Iterator<Item = &'a NodeId>) -> String {
         0..=3 => names(&all),
         n => format!("{} ({})", plural(n, "node"), names(&all)),
     }
+}
+
+/// The beginning of a digest.
+fn short(digest: &Digest) -> String {
+    digest.to_string().chars().take(8).collect()
 }
 
 /// A role's word.
@@ -82,6 +87,12 @@ pub fn of(action: &Action, hosts: &Hosts) -> String {
             format!("detach {} from {cluster}", list(hosts, nodes.iter()))
         }
         Action::ClusterDelete { cluster } => format!("delete cluster {cluster}"),
+        Action::AgentUpgrade { version, first, batch, bundle } => format!(
+            "upgrade the agents of all nodes to {version} (bundle {}), {} first, then {batch} at a time",
+            short(bundle),
+            list(hosts, first.iter())
+        ),
+        Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
         other => of_trust(other),
     }
 }
@@ -118,10 +129,10 @@ fn of_trust(action: &Action) -> String {
             format!("tie the site to org {org} of relay key {}", fingerprint(&key.0))
         }
         Action::IntentCancel { intent } => {
-            format!("withdraw intent {}", intent.to_string().chars().take(8).collect::<String>())
+            format!("withdraw intent {}", short(intent))
         }
         Action::IntentRelease { intent } => {
-            format!("release intent {}", intent.to_string().chars().take(8).collect::<String>())
+            format!("release intent {}", short(intent))
         }
         other => other.name().to_owned(),
     }

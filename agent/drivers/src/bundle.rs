@@ -10,6 +10,8 @@
 //! may be added without changing it. Rules for changing this file: the manifest is signed; a new
 //! member means a new payload type.
 
+use std::borrow::Cow;
+
 use qb_model::dsse::{self, Purpose};
 use qb_model::envelope::{Envelope, EnvelopeError};
 use qb_model::ids::{Digest, Millis, Name, PublicKey, Version};
@@ -19,8 +21,9 @@ use sha2::{Digest as _, Sha256};
 
 /// `arch` of a bundle that runs anywhere.
 pub const ANY_ARCH: &str = "any";
-/// Bytes of a whole bundle: it is held in memory and travels between nodes in one piece.
-pub const BUNDLE_BYTES: usize = 8 << 20;
+/// Bytes of a whole bundle: the agent's two programs packed, three times. It is held in memory once
+/// wherever it is verified, and travels between nodes in parts.
+pub const BUNDLE_BYTES: usize = 48 << 20;
 /// Bytes of a manifest: 64 artifacts fit three times.
 const MANIFEST_BYTES: usize = 32 * 1024;
 /// Bytes of an envelope, checked before it is parsed.
@@ -64,6 +67,24 @@ pub enum BundleError {
     Digest {
         /// Which.
         name: String,
+    },
+    /// A program of an agent's bundle is none for a machine that qb knows.
+    #[error("{name} {why}: take the programs of a release for Linux, x86_64 or aarch64")]
+    Program {
+        /// Which.
+        name: String,
+        /// What it is or is not.
+        why: String,
+    },
+    /// The bundle is signed and right, but not for this order or this host.
+    #[error(
+        "the bundle is {have}, the order or this host needs {want}: order a bundle of `qb bundle list` that fits"
+    )]
+    Unfit {
+        /// What the manifest says.
+        have: String,
+        /// What is needed.
+        want: String,
     },
     /// The bundle is not the one that was ordered.
     #[error("the bundle at hand is {have}, the order names {want}: push the ordered one")]
@@ -121,19 +142,21 @@ pub struct Artifact {
 pub enum ArtifactKind {
     /// A tar archive that is unpacked over the others.
     Tar,
+    /// One executable, packed with gzip: of agents' bundles only.
+    Program,
 }
 
 /// A bundle whose manifest is signed by an allowed publisher and whose artifacts are what it names.
-/// Made by [`verify_bundle`] only.
+/// Made by [`verify_bundle`] only. It borrows the bytes that were verified.
 #[derive(Debug, Clone)]
-pub struct VerifiedBundle {
+pub struct VerifiedBundle<'a> {
     manifest: Manifest,
     digest: Digest,
     publisher: PublicKey,
-    artifacts: Vec<Vec<u8>>,
+    artifacts: Vec<Cow<'a, [u8]>>,
 }
 
-impl VerifiedBundle {
+impl VerifiedBundle<'_> {
     /// What it is and holds.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -151,7 +174,14 @@ impl VerifiedBundle {
 
     /// The artifacts with their bytes, in the manifest's order.
     pub fn artifacts(&self) -> impl Iterator<Item = (&Artifact, &[u8])> {
-        self.manifest.artifacts.iter().zip(self.artifacts.iter().map(Vec::as_slice))
+        self.manifest.artifacts.iter().zip(self.artifacts.iter().map(AsRef::as_ref))
+    }
+
+    /// The same with a copy of the artifacts, for whoever outlives the bytes.
+    pub fn into_owned(self) -> VerifiedBundle<'static> {
+        let Self { manifest, digest, publisher, artifacts } = self;
+        let artifacts = artifacts.into_iter().map(|a| Cow::Owned(a.into_owned())).collect();
+        VerifiedBundle { manifest, digest, publisher, artifacts }
     }
 
     /// Checks that this is the ordered bundle.
@@ -195,7 +225,10 @@ pub fn assemble(envelope: &Envelope, artifacts: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// A [`BundleError`] naming the first thing that is wrong.
-pub fn verify_bundle(bytes: &[u8], publishers: &[PublicKey]) -> Result<VerifiedBundle, BundleError> {
+pub fn verify_bundle<'a>(
+    bytes: &'a [u8],
+    publishers: &[PublicKey],
+) -> Result<VerifiedBundle<'a>, BundleError> {
     let (envelope, rest) = split(bytes)?;
     let publisher = signer(&envelope, publishers)?;
     let manifest = parse_manifest(envelope.payload())?;
@@ -264,7 +297,7 @@ fn parse_manifest(payload: &[u8]) -> Result<Manifest, BundleError> {
     Ok(manifest)
 }
 
-fn take_artifacts(manifest: &Manifest, mut rest: &[u8]) -> Result<Vec<Vec<u8>>, BundleError> {
+fn take_artifacts<'a>(manifest: &Manifest, mut rest: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, BundleError> {
     let mut out = Vec::with_capacity(manifest.artifacts.len());
     for artifact in &manifest.artifacts {
         // What does not fit the address space is certainly longer than what is there.
@@ -274,7 +307,7 @@ fn take_artifacts(manifest: &Manifest, mut rest: &[u8]) -> Result<Vec<Vec<u8>>, 
         if Sha256::digest(bytes).as_slice() != artifact.sha256.as_bytes() {
             return Err(BundleError::Digest { name: artifact.name.to_string() });
         }
-        out.push(bytes.to_vec());
+        out.push(Cow::Borrowed(bytes));
         rest = after;
     }
     if rest.is_empty() { Ok(out) } else { Err(BundleError::Damaged("it goes on after its last artifact")) }

@@ -19,6 +19,7 @@
 //! | `config.rs` | files that a driver renders, as types |
 //! | `rehearsal.rs`, `rehearsal/` | the driver `rehearsal`: the life cycle with stand-in processes |
 //! | `bundle.rs` | the bundle format: manifest, assembly, verification |
+//! | `agent.rs` | bundles of the agent itself: its two programs, versions that may not come back |
 //! | `content.rs` | what the rehearsal's bundle holds |
 //!
 //! # Invariants
@@ -29,6 +30,7 @@
 //! - Every path is relative to the cluster's directory on the node.
 //! - What a driver does not do: decide placement (planner), judge a host (preflight), touch it (exec).
 
+pub mod agent;
 pub mod bundle;
 pub mod config;
 mod content;

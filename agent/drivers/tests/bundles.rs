@@ -32,7 +32,8 @@ fn the_same_input_gives_the_same_bytes() {
 #[test]
 fn a_bundle_of_an_allowed_publisher_verifies() {
     let allowed = [key(2).public_key(), key(1).public_key()];
-    let verified = verify_bundle(&bundle(&key(1)), &allowed).unwrap();
+    let file = bundle(&key(1));
+    let verified = verify_bundle(&file, &allowed).unwrap();
     assert_eq!(verified.publisher(), key(1).public_key());
     assert_eq!(verified.digest(), manifest_digest(&parts().0));
     assert!(verified.is(&verified.digest()).is_ok());
@@ -49,7 +50,8 @@ fn unsigned_and_foreign_bundles_are_refused() {
     // The right bytes, signed for another purpose.
     let (manifest, artifacts) = parts();
     let intent = Envelope::sign(Purpose::Intent, manifest, &[&key(1)]);
-    let result = verify_bundle(&assemble(&intent, &artifacts), &[key(1).public_key()]);
+    let file = assemble(&intent, &artifacts);
+    let result = verify_bundle(&file, &[key(1).public_key()]);
     assert!(matches!(result, Err(BundleError::Damaged(_))));
 }
 

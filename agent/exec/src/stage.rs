@@ -28,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) inner: Arc<Inner>,
     pub(crate) order: Assignment,
     pub(crate) supplies: Supplies,
-    pub(crate) bundle: Option<VerifiedBundle>,
+    pub(crate) bundle: Option<VerifiedBundle<'static>>,
     /// The cluster's directory.
     pub(crate) dir: Arc<Dir>,
     pub(crate) cancel: CancellationToken,
@@ -102,8 +102,8 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
     let bundle = match &run.supplies.bundle {
         None => None,
         Some(bytes) => {
-            let verified =
-                verify_bundle(bytes, &run.supplies.publishers).and_then(|b| b.is(&order.bundle).map(|()| b));
+            let verified = verify_bundle(bytes, &run.supplies.publishers)
+                .and_then(|b| b.is(&order.bundle).map(|()| b.into_owned()));
             Some(verified.map_err(|e| StepError::new(e.to_string(), "nothing was installed"))?)
         }
     };

@@ -38,7 +38,7 @@ pub enum UnpackError {
 }
 
 /// Unpacks into `into`/`sha256-<hex>` below `dir`, which is there completely or not at all.
-pub(crate) fn unpack(dir: &Dir, into: &RelPath, bundle: &VerifiedBundle) -> Result<(), UnpackError> {
+pub(crate) fn unpack(dir: &Dir, into: &RelPath, bundle: &VerifiedBundle<'_>) -> Result<(), UnpackError> {
     let io = |source: io::Error| UnpackError::Io { artifact: "all".to_owned(), source };
     let clean = |text: &str| text.parse::<RelPath>().map_err(|e| io(io::Error::other(e)));
     let name = directory_name(&bundle.digest());
@@ -54,6 +54,14 @@ pub(crate) fn unpack(dir: &Dir, into: &RelPath, bundle: &VerifiedBundle) -> Resu
                     dir.remove_tree(&temporary).map_err(io)?;
                     return Err(error);
                 }
+            }
+            ArtifactKind::Program => {
+                dir.remove_tree(&temporary).map_err(io)?;
+                return Err(UnpackError::Entry {
+                    artifact: artifact.name.to_string(),
+                    entry: artifact.name.to_string(),
+                    rule: "is a program of the agent, which no cluster installs",
+                });
             }
         }
     }

@@ -9,7 +9,7 @@ use sha2::Digest as _;
 use super::*;
 
 /// A verified bundle whose only artifact is this archive.
-fn bundle(archive: &[u8], unpacked: u64) -> VerifiedBundle {
+fn bundle(archive: &[u8], unpacked: u64) -> VerifiedBundle<'static> {
     let (manifest, _) = qb_drivers::build_rehearsal_bundle(&"1.0.0".parse().unwrap(), Millis(1)).unwrap();
     let mut manifest: qb_drivers::bundle::Manifest = serde_json::from_slice(&manifest).unwrap();
     let artifact = &mut manifest.artifacts[0];
@@ -17,7 +17,7 @@ fn bundle(archive: &[u8], unpacked: u64) -> VerifiedBundle {
     (artifact.size, artifact.unpacked) = (archive.len() as u64, unpacked);
     let key = SecretKey::from_bytes(&[5; 32]);
     let envelope = Envelope::sign(Purpose::Bundle, serde_json::to_vec(&manifest).unwrap(), &[&key]);
-    verify_bundle(&assemble(&envelope, archive), &[key.public_key()]).unwrap()
+    verify_bundle(&assemble(&envelope, archive), &[key.public_key()]).unwrap().into_owned()
 }
 
 /// One entry, its name written as raw bytes, since the builder refuses what is to be refused here.
@@ -51,7 +51,8 @@ fn the_rehearsal_bundle_unpacks_again_and_again() {
         qb_drivers::build_rehearsal_bundle(&"1.0.0".parse().unwrap(), Millis(1)).unwrap();
     let key = SecretKey::from_bytes(&[5; 32]);
     let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key]);
-    let bundle = verify_bundle(&assemble(&envelope, &archive), &[key.public_key()]).unwrap();
+    let file = assemble(&envelope, &archive);
+    let bundle = verify_bundle(&file, &[key.public_key()]).unwrap();
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     let into: RelPath = "bundle".parse().unwrap();

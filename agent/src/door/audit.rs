@@ -34,6 +34,8 @@ pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
             format!("is through {stage}")
         }
         Ok(NodeResult::SecretOffered { .. }) => "offers a join secret".to_owned(),
+        Ok(NodeResult::AgentUpgraded { version, .. }) => format!("runs agent {version}"),
+        Ok(NodeResult::AgentReturned { version, why }) => format!("returned to agent {version}: {why}"),
         Err(_) => "says something that this agent cannot read".to_owned(),
     };
     (host, text)

@@ -335,6 +335,24 @@ pub enum Action {
         /// The relay's key.
         key: PublicKey,
     },
+    /// Brings a new agent to every node. Owner class; one at a time.
+    #[serde(rename = "agent.upgrade")]
+    AgentUpgrade {
+        /// Digest of the signed manifest of the agent's bundle.
+        bundle: Digest,
+        /// The version that the bundle brings.
+        version: Version,
+        /// The first wave, 1 to 400 nodes, sorted: nobody else is touched before these are well.
+        first: Vec<NodeId>,
+        /// Nodes that are upgraded at the same time, 1 to 64; of voters always one.
+        batch: u16,
+    },
+    /// Halts the upgrade that an intent ordered: no node begins it any more. Owner class.
+    #[serde(rename = "agent.upgrade.stop")]
+    AgentUpgradeStop {
+        /// Digest of the `agent.upgrade` intent.
+        upgrade: Digest,
+    },
     /// Lets an intent go on that is held since its signer was revoked as compromised. Owner class.
     #[serde(rename = "intent.release")]
     IntentRelease {
@@ -373,6 +391,8 @@ impl Action {
             Self::RelayRemove { .. } => "relay.remove",
             Self::RelayRegister { .. } => "relay.register",
             Self::IntentRelease { .. } => "intent.release",
+            Self::AgentUpgrade { .. } => "agent.upgrade",
+            Self::AgentUpgradeStop { .. } => "agent.upgrade.stop",
             Self::IntentCancel { .. } => "intent.cancel",
         }
     }

@@ -131,6 +131,20 @@ pub enum NodeResult {
         /// When it ends.
         expires_ms: Millis,
     },
+    /// Answers an agent order: the node runs the version that was ordered, and is ready.
+    AgentUpgraded {
+        /// The version that runs.
+        version: Version,
+        /// The feature level that it knows: [`crate::limits::FEATURE_LEVEL`].
+        level: u32,
+    },
+    /// Answers an agent order: the node returned to the version before, or never left it.
+    AgentReturned {
+        /// The version that runs.
+        version: Version,
+        /// Why, one line of at most 512 bytes with the remedy.
+        why: String,
+    },
 }
 
 /// Why an order is not carried out.

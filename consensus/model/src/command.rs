@@ -35,6 +35,10 @@ pub enum Command {
     Unseat(RaftId),
     /// Time went on: signed clock stamps. At this feature level the leader's; later a majority's.
     Tick(Vec<u8>),
+    /// The leader's order to one node to upgrade its agent; its content follows from the state.
+    AgentOrder(AgentOrdered),
+    /// The leader gives up a node whose agent was upgraded, and with it the upgrade.
+    AgentHalt(AgentHalt),
 }
 
 /// Body of [`Command::Found`].
@@ -77,6 +81,28 @@ pub struct PreflightDone {
     pub intent: Digest,
     /// Findings, errors first.
     pub findings: Vec<Finding>,
+}
+
+/// Body of [`Command::AgentOrder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentOrdered {
+    /// The `agent.upgrade` intent.
+    pub upgrade: Digest,
+    /// The node.
+    pub node: NodeId,
+    /// The order's generation: the node's last agent order plus one.
+    pub generation: Generation,
+}
+
+/// Body of [`Command::AgentHalt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentHalt {
+    /// The `agent.upgrade` intent.
+    pub upgrade: Digest,
+    /// The node that failed.
+    pub node: NodeId,
+    /// Why: at most 512 bytes of text.
+    pub why: String,
 }
 
 /// A command with the leader's stamp. `log_time` becomes the greater of itself and the stamp.
@@ -134,6 +160,8 @@ impl Entry {
             Command::Seat(b) => body(7, self.stamp, b),
             Command::Unseat(b) => body(8, self.stamp, b),
             Command::Tick(b) => body(9, self.stamp, b),
+            Command::AgentOrder(b) => body(10, self.stamp, b),
+            Command::AgentHalt(b) => body(11, self.stamp, b),
         }?;
         if bytes.len() > MAX_COMMAND { Err(CommandError::TooLarge(bytes.len())) } else { Ok(bytes) }
     }
@@ -165,6 +193,8 @@ impl Entry {
             7 => read(kind, body).map(|(s, b)| (s, Command::Seat(b))),
             8 => read(kind, body).map(|(s, b)| (s, Command::Unseat(b))),
             9 => read(kind, body).map(|(s, b)| (s, Command::Tick(b))),
+            10 => read(kind, body).map(|(s, b)| (s, Command::AgentOrder(b))),
+            11 => read(kind, body).map(|(s, b)| (s, Command::AgentHalt(b))),
             _ => Err(CommandError::Unknown { kind, version: *version }),
         }?;
         Ok(Self { stamp, command })
@@ -194,8 +224,28 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_of_agent_orders() {
+        let (upgrade, node) = (Digest([9; 32]), NodeId([7; 32]));
+        let order = Command::AgentOrder(AgentOrdered { upgrade, node, generation: Generation(2) });
+        let mut want = vec![10, 0, 1, 1];
+        want.extend_from_slice(&[9; 32]);
+        want.extend_from_slice(&[7; 32]);
+        want.push(2);
+        assert_eq!(Entry { stamp: Millis(1), command: order }.encode().unwrap(), want);
+        let halt = Entry {
+            stamp: Millis(1),
+            command: Command::AgentHalt(AgentHalt { upgrade, node, why: "ab".into() }),
+        };
+        want[0] = 11;
+        want.pop();
+        want.extend_from_slice(&[2, b'a', b'b']);
+        assert_eq!(halt.encode().unwrap(), want);
+        assert_eq!(Entry::decode(&want).unwrap(), halt);
+    }
+
+    #[test]
     fn unknown_kinds_and_trailing_bytes_are_errors() {
-        assert!(matches!(Entry::decode(&[10, 0, 1, 0]), Err(CommandError::Unknown { kind: 10, .. })));
+        assert!(matches!(Entry::decode(&[12, 0, 1, 0]), Err(CommandError::Unknown { kind: 12, .. })));
         assert!(matches!(Entry::decode(&[2, 0, 2, 0]), Err(CommandError::Unknown { version: 2, .. })));
         assert!(Entry::decode(&[8, 0, 1, 0, 1, 1]).is_err());
         assert!(Entry::decode(&[]).is_err());

@@ -1,6 +1,7 @@
 //! Identifiers. Each is a newtype that is valid by construction; text forms are the ones of
 //! the signed formats.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -301,6 +302,41 @@ checked_text!(
     }
 );
 
+impl Version {
+    /// Which of two versions is newer, as semantic versions order them: by numbers, and one with a
+    /// suffix before the same without. (`Ord` is the order of the texts, for maps.)
+    pub fn precedence(&self, other: &Self) -> Ordering {
+        let split = |t: &Self| {
+            let (core, suffix) = t.0.split_once('-').map_or((t.0.as_str(), None), |(a, b)| (a, Some(b)));
+            // Checked when it was made: three numbers of at most six digits.
+            let numbers: Vec<u32> = core.split('.').filter_map(|p| p.parse().ok()).collect();
+            (numbers, suffix.map(|s| s.split('.').map(str::to_owned).collect::<Vec<_>>()))
+        };
+        let ((a, a_suffix), (b, b_suffix)) = (split(self), split(other));
+        a.cmp(&b).then_with(|| match (a_suffix, b_suffix) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(a), Some(b)) => suffixes(&a, &b),
+        })
+    }
+}
+
+/// Identifiers from left to right: numbers by value and before texts, fewer before more.
+fn suffixes(a: &[String], b: &[String]) -> Ordering {
+    let digits = |t: &str| !t.is_empty() && t.bytes().all(|c| c.is_ascii_digit());
+    let one = |(a, b): (&String, &String)| match (digits(a), digits(b)) {
+        (true, true) => {
+            let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+            a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+        }
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        (false, false) => a.cmp(b),
+    };
+    a.iter().zip(b).map(one).find(|o| o.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -365,6 +401,18 @@ mod tests {
         let bad = format!("{}b", &good[..54]);
         assert!(bad.parse::<SiteId>().is_err());
         assert!(format!("{}B", "A".repeat(42)).parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn versions_are_ordered_by_their_numbers() {
+        let sorted =
+            ["0.9.9", "0.10.0-1", "0.10.0-2", "0.10.0-10", "0.10.0-rc", "0.10.0-rc.1", "0.10.0", "1.0.0"];
+        for (i, a) in sorted.iter().enumerate() {
+            for (j, b) in sorted.iter().enumerate() {
+                let (a, b): (Version, Version) = (a.parse().unwrap(), b.parse().unwrap());
+                assert_eq!(a.precedence(&b), i.cmp(&j), "{a} {b}");
+            }
+        }
     }
 
     #[test]

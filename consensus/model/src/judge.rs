@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub replay: &'a ReplayTable,
     /// The chain heads that an intent may name.
     pub anchors: &'a AnchorRing,
+    /// The site's feature level: an action of a later one is no action yet.
+    pub feature_level: u32,
     /// The site's time; 0 until the first tick.
     pub log_time: Millis,
     /// Intents issued before this are refused: raised by restore, recover and a reset of time.
@@ -59,6 +61,18 @@ pub enum Refusal {
     /// Not an intent.
     #[error(transparent)]
     Intent(#[from] IntentError),
+    /// An action that older agents of the site would not understand.
+    #[error(
+        "{action} needs feature level {needs}, the site is at {has}: upgrade all agents first, see qb agent list"
+    )]
+    Level {
+        /// The action.
+        action: &'static str,
+        /// The level that it needs.
+        needs: u32,
+        /// The site's.
+        has: u32,
+    },
     /// Others signed, but not the admin whom it names as author.
     #[error("no signature is by a key of its author {0}")]
     NotByAuthor(Name),
@@ -75,6 +89,7 @@ impl Refusal {
             Self::Purpose(_) => "payload_type",
             Self::Unsigned => "unsigned",
             Self::Intent(_) => "malformed",
+            Self::Level { .. } => "feature_level",
             Self::NotByAuthor(_) => "not_by_author",
             Self::Busy(reason) => reason.code(),
         }
@@ -261,8 +276,14 @@ pub fn judge(ctx: &Context<'_>, envelope: &[u8]) -> Verdict {
         Ok(signed) => signed,
         Err(refusal) => return Verdict::Refused(refusal),
     };
+    let class = required(&signed.intent.action);
+    if class.level > ctx.feature_level {
+        // Without a trace, since to an agent of that level it is malformed.
+        let (action, needs, has) = (class.name, class.level, ctx.feature_level);
+        return Verdict::Refused(Refusal::Level { action, needs, has });
+    }
     let owner = signed.signers.iter().any(|s| s.admin == signed.intent.by && s.role == Role::Owner);
-    let removal = owner && required(&signed.intent.action).removal;
+    let removal = owner && class.removal;
     if let Err(busy) = ctx.replay.room(&signed.intent.by, removal) {
         return Verdict::Refused(Refusal::Busy(busy));
     }

@@ -15,7 +15,7 @@
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
 //! | `command` `state` | the Raft entry and the state machine |
 //! | `attest` | what voters signed of the state, verified from the charter; what a reader remembers |
-//! | `plan` `preflight` `waiting` `facts` `board` `assignment` | what comes next, and why nothing happens |
+//! | `plan` `preflight` `waiting` `facts` `board` `assignment` `agent_order` | what comes next, and why nothing happens |
 //! | `alerts` `history` | what is wrong, told once; the last hour |
 //!
 //! Invariants: no IO, clock, randomness, threads or environment; the same bytes give the same state
@@ -23,6 +23,7 @@
 //! from outside is bounded before it is decoded; no input makes it panic.
 
 pub mod action;
+pub mod agent_order;
 pub mod alerts;
 pub mod assignment;
 pub mod attest;

@@ -34,6 +34,8 @@ pub const AFTER: usize = 8;
 pub const EXPECT: usize = 64;
 /// Nodes in one action: ten racks, and the payload bound holds.
 pub const ACTION_NODES: usize = 400;
+/// Nodes whose agents are upgraded at the same time: more would hide how the first of them did.
+pub const AGENT_BATCH: usize = 64;
 /// Nodes that found a site together: the largest voter set.
 pub const FOUNDING_NODES: usize = 5;
 /// Labels of a node.
@@ -141,3 +143,19 @@ pub const STALE_MS: u64 = 90_000;
 /// How far a voter's clock may lie from the time that it attests: a second one to sign, and the error
 /// of a clock that nobody tends.
 pub const ATTEST_CLOCK_MS: u64 = 60_000;
+
+/// What this agent's `apply` knows. Level 1 is what the first packaged agent knows, upgrades of agents
+/// included. Rule for agents of versions N and N-1 in one site: an action, command, member or node's
+/// word that N-1 does not know belongs to the next level, and N treats it as N-1 would (an action is
+/// refused as malformed, without a trace) while the state's level is lower. The level rises when an
+/// owner's `agent.upgrade` is done: to the least that the nodes signed to know. A replica whose own
+/// level is below the state's stops and says so.
+pub const FEATURE_LEVEL: u32 = 1;
+/// An upgraded agent must be heard of this long after it said that it runs, in milliseconds, before the
+/// next one is upgraded: a second start of a crash loop falls into it.
+pub const AGENT_WELL_MS: u64 = 10_000;
+/// An agent that was ordered to upgrade, or has not proved itself well, is given up after this long, in
+/// milliseconds: fetching 48 MiB at 1 MB/s, a trial of 30 s, and the start of the version before.
+pub const AGENT_BACK_MS: u64 = 120_000;
+/// Bytes of the reason why an upgrade failed.
+pub const AGENT_WHY_BYTES: usize = 512;

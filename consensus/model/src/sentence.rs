@@ -61,6 +61,11 @@ pub fn of(action: &Action, state: &SiteState) -> String {
             format!("stop trusting relay key {}", crate::words::fingerprint(&key.0))
         }
         Action::RelayRegister { org, .. } => format!("tie the site to org {org}"),
+        Action::AgentUpgrade { version, first, batch, .. } => {
+            let first = list(first.iter().map(host).collect());
+            format!("upgrade all agents to {version}: {first} first, then {batch} at a time")
+        }
+        Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
         Action::IntentRelease { intent } => format!("release intent {}", short(intent)),
         Action::IntentCancel { intent } => format!("withdraw intent {}", short(intent)),
     }

@@ -5,8 +5,8 @@ use std::fmt;
 use crate::action::{Action, AuthorizedNode, Eligible, Label, NewKey, Placement, Policy};
 use crate::key::check_public_key;
 use crate::limits::{
-    ACTION_NODES, ADMIN_KEYS, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS, ELIGIBLE_NODES,
-    FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, URL_BYTES,
+    ACTION_NODES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS,
+    ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, URL_BYTES,
 };
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
@@ -200,6 +200,11 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         }
         Action::KeyAdd { key, .. } => keys(std::slice::from_ref(key), 1),
         Action::PolicySet { policy: p } => policy(p),
+        Action::AgentUpgrade { first, batch, .. } => {
+            count("first", first.len(), 1, ACTION_NODES)?;
+            sorted_unique("first", first)?;
+            count("batch", usize::from(*batch), 1, AGENT_BATCH)
+        }
         Action::PublisherAdd { key, .. } => good_key(key),
         Action::RelayAdd { url: u, key } => {
             url("url", u)?;
@@ -215,6 +220,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         | Action::RelayRemove { .. }
         | Action::RelayRegister { .. }
         | Action::IntentRelease { .. }
+        | Action::AgentUpgradeStop { .. }
         | Action::IntentCancel { .. } => Ok(()),
     }
 }

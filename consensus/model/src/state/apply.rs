@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::cluster::ClusterPhase;
 use super::{MAX_AUDIT, SiteState};
 use crate::chain::{AuditKind, AuditRecord, Head, tick_digest};
-use crate::command::{Command, Entry};
+use crate::command::{AgentHalt, Command, Entry};
 use crate::dsse::Purpose;
 use crate::ids::{Digest, Millis, Name};
+use crate::limits::FEATURE_LEVEL;
 use crate::outcome::Outcome;
 use crate::statement::{NodeCommand, SignedBytes, Statement as _};
 
@@ -81,9 +82,28 @@ impl SiteState {
             Command::Seat(node) => done(self.seat(&node, index).map(|_| ())),
             Command::Unseat(id) => done(self.unseat(id)),
             Command::Tick(stamps) => self.apply_tick(&stamps),
+            Command::AgentOrder(order) => done(self.order_agent(&order)),
+            Command::AgentHalt(halt) => self.apply_agent_halt(&halt, &mut told),
         };
+        if self.feature_level > FEATURE_LEVEL {
+            let level = self.feature_level;
+            return Err(stop(format!(
+                "the site is at feature level {level} now, this agent knows {FEATURE_LEVEL}: install a newer agent"
+            )));
+        }
         self.sweep_intents();
         Ok((applied, told))
+    }
+
+    fn apply_agent_halt(&mut self, halt: &AgentHalt, told: &mut Vec<Happened>) -> Applied {
+        match self.halt_agents(halt) {
+            Err(why) => Applied::Ignored(why),
+            Ok(why) => {
+                let host = self.nodes.get(&halt.node).map(|n| n.host.to_string()).unwrap_or_default();
+                told.push(self.tell("node", &host, format!("halted the upgrade of agents: {why}")));
+                Applied::Done
+            }
+        }
     }
 
     fn apply_node(&mut self, bytes: &[u8], told: &mut Vec<Happened>) -> Applied {

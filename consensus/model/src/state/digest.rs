@@ -64,10 +64,11 @@ impl SiteState {
             generations,
             intents,
             seats,
+            agents,
             audit: _,
         } = self;
         let head = (format, site, name, charter, founded, epoch, feature_level, log_time, issued_floor);
-        let body = (nodes, tombstones, clusters, generations, intents, seats);
+        let body = (nodes, tombstones, clusters, generations, intents, seats, agents);
         hashed(Hashing(hash), &(head, (applied, trust, replay, chain, chained), body))
     }
 }

@@ -4,6 +4,7 @@ use super::LiveIntent;
 use super::SiteState;
 use super::apply::{Applied, Happened};
 use super::cluster::{Cluster, ClusterPhase};
+use super::upgrade::{AgentUpgrade, UpgradePhase};
 use crate::action::{Action, AuthorizedNode, KeyClass, RevokeReason, Role};
 use crate::assignment::Citation;
 use crate::chain::AuditKind;
@@ -75,6 +76,7 @@ impl SiteState {
                 trust: &self.trust,
                 replay: &self.replay,
                 anchors: &self.anchors,
+                feature_level: self.feature_level,
                 log_time: self.log_time.max(at),
                 issued_floor: self.issued_floor,
                 generation: &generation,
@@ -138,6 +140,7 @@ impl SiteState {
         match &intent.action {
             // What these change follows from signatures, which a plan has not: the act judges them.
             Action::IntentCancel { .. } | Action::IntentRelease { .. } => {}
+            Action::AgentUpgradeStop { upgrade } => drop(copy.stop_upgrade(upgrade, &intent.by)?),
             action if required(action).trust => {}
             action => drop(copy.act(action, KeyClass::Cli, cites)?),
         }
@@ -185,6 +188,7 @@ impl SiteState {
                 Some(_) => Err(Reason::NoChange { what: "the intent is not held: it".into() }),
                 None => Err(Reason::UnknownIntent { digest: *intent }),
             },
+            Action::AgentUpgradeStop { upgrade } => self.stop_upgrade(upgrade, verified.author()),
             _ => self.act(action, class, cites),
         }
     }
@@ -222,8 +226,19 @@ impl SiteState {
             Action::ClusterAttach { cluster, placement } => self.attach(cluster, placement, cites),
             Action::ClusterDetach { cluster, nodes } => self.detach(cluster, nodes, cites),
             Action::ClusterDelete { cluster } => self.delete(cluster, cites),
+            Action::AgentUpgrade { bundle, version, first, batch } => self.begin_upgrade(AgentUpgrade {
+                cites,
+                bundle: *bundle,
+                version: version.clone(),
+                first: first.clone(),
+                batch: *batch,
+                phase: UpgradePhase::Rolling,
+                since: self.log_time,
+                ordered_at: Millis(0),
+                nodes: std::collections::BTreeMap::new(),
+            }),
             Action::SiteFound { .. } => Err(Reason::AlreadyFounded {}),
-            // Trust actions, cancel and release are carried out by the caller.
+            // Trust actions, cancel, release and stop are carried out by the caller.
             other => Err(Reason::Malformed { what: format!("{} is not carried out here", other.name()) }),
         }
     }
@@ -319,6 +334,7 @@ impl SiteState {
                 | Action::ClusterAttach { .. }
                 | Action::ClusterDetach { .. }
                 | Action::ClusterDelete { .. }
+                | Action::AgentUpgrade { .. }
         );
         let open = match action {
             Action::ClusterAttach { cluster, .. } => {
@@ -330,6 +346,7 @@ impl SiteState {
             Action::ClusterDetach { .. } => {
                 self.nodes.values().any(|n| n.phase.cites().is_some_and(|c| c.digest == record.digest))
             }
+            Action::AgentUpgrade { .. } => self.agent_upgrade().is_some_and(AgentUpgrade::rolling),
             _ => false,
         };
         if lasting {

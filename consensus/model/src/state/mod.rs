@@ -18,6 +18,7 @@ mod leave;
 mod nodes;
 mod pool;
 mod snapshot;
+mod upgrade;
 mod work;
 
 use std::collections::BTreeMap;
@@ -28,12 +29,14 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Applied, ApplyError, Happened};
 pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
+pub use upgrade::{AgentUpgrade, Agents, NodeUpgrade, UpgradePhase};
 
 use crate::assignment::Citation;
 use crate::chain::{AnchorRing, AuditRecord};
 use crate::charter::{Charter, CharterError};
 use crate::ids::{Digest, Generation, Millis, Name, NodeId, RaftId, SiteId};
 use crate::intent::ObjectRef;
+use crate::limits::FEATURE_LEVEL;
 use crate::replay::ReplayTable;
 use crate::trust::TrustState;
 
@@ -90,6 +93,7 @@ pub struct SiteState {
     generations: BTreeMap<ObjectRef, Generation>,
     intents: BTreeMap<Digest, LiveIntent>,
     seats: BTreeMap<RaftId, Seat>,
+    agents: Agents,
     audit: Vec<Arc<AuditRecord>>,
 }
 
@@ -108,6 +112,9 @@ pub enum SnapshotError {
     /// Of a newer agent.
     #[error("the snapshot has format {0}, this agent reads {FORMAT}: install a newer agent")]
     Format(u8),
+    /// The site uses features that this agent does not know.
+    #[error("the site is at feature level {0}, this agent knows {FEATURE_LEVEL}: install a newer agent")]
+    Level(u32),
     /// Of another site.
     #[error("the snapshot is of site {found}, not of {expected}")]
     OtherSite {
@@ -158,6 +165,7 @@ impl SiteState {
             generations: BTreeMap::new(),
             intents: BTreeMap::new(),
             seats: BTreeMap::new(),
+            agents: Agents::default(),
             audit: Vec::new(),
         })
     }
@@ -173,10 +181,7 @@ impl SiteState {
     ///: the site, that the trust log replays from the charter and extends the one
     /// held, that every roster entry and cluster rests on a validly signed intent.
     pub fn from_snapshot(bytes: &[u8], held: &Self) -> Result<Self, SnapshotError> {
-        let state: Self = postcard::from_bytes(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
-        if state.format != FORMAT {
-            return Err(SnapshotError::Format(state.format));
-        }
+        let state = Self::from_own_snapshot(bytes)?;
         if state.site != held.site || state.charter != held.charter {
             return Err(SnapshotError::OtherSite { found: state.site, expected: held.site });
         }
@@ -200,7 +205,13 @@ impl SiteState {
     /// Reads a snapshot that this node wrote itself; its checksum was checked by the caller.
     pub fn from_own_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let state: Self = postcard::from_bytes(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
-        if state.format == FORMAT { Ok(state) } else { Err(SnapshotError::Format(state.format)) }
+        if state.format != FORMAT {
+            return Err(SnapshotError::Format(state.format));
+        }
+        if state.feature_level > FEATURE_LEVEL {
+            return Err(SnapshotError::Level(state.feature_level));
+        }
+        Ok(state)
     }
 
     /// The site's id.
@@ -298,6 +309,7 @@ impl SiteState {
             cited.extend(node.phase.cites().map(|c| c.digest));
             cited.extend(node.assignment.iter().map(|a| a.cites.digest));
         }
+        cited.extend(self.agents.upgrade.iter().map(|u| u.cites.digest));
         cited.extend(self.tombstones.values().map(|t| t.cites.digest));
         for cluster in self.clusters.values() {
             cited.insert(cluster.created.digest);

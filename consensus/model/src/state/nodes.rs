@@ -98,6 +98,8 @@ pub struct NodeRecord {
     pub assigned_at: Millis,
     /// Generation of the last assignment, also of those that are gone.
     pub assignments: Generation,
+    /// Generation of the last agent order.
+    pub agent_orders: Generation,
     /// Its Raft id.
     pub seat: Option<RaftId>,
 }
@@ -119,6 +121,7 @@ impl NodeRecord {
             assignment: None,
             assigned_at: Millis(0),
             assignments: Generation(0),
+            agent_orders: Generation(0),
             seat: None,
         }
     }

@@ -111,6 +111,7 @@ impl SiteState {
             self.finish_detach(&cluster);
             self.settle_attach(&cluster);
         }
+        self.forget_agent(node);
         Ok(self.bump(ObjectRef::Node(*node)))
     }
 
@@ -134,6 +135,10 @@ impl SiteState {
     pub(super) fn seat(&mut self, node: &NodeId, index: u64) -> Result<RaftId, String> {
         if !self.eligible(node) {
             return Err("the node may not vote".into());
+        }
+        // Else an upgrade could take two voters away at once.
+        if self.agent_order(node).is_some() {
+            return Err("its agent is being upgraded".into());
         }
         let id = RaftId((self.epoch << 40) | index);
         let now = self.log_time;

@@ -56,6 +56,11 @@ impl SiteState {
                 return unfounded(format!("cluster {name}"));
             }
         }
+        if let Some(upgrade) = &self.agents.upgrade
+            && !cited.rests(&upgrade.cites, |a| super::upgrade::orders(a, upgrade))
+        {
+            return unfounded(format!("upgrade of agents to {}", upgrade.version));
+        }
         Ok(())
     }
 }

@@ -143,6 +143,8 @@ impl SiteState {
                 let offer = SecretOffer { from: command.node, ciphertext, expires: expires_ms };
                 self.secret_offered(&to, offer)?
             }
+            NodeResult::AgentUpgraded { version, level } => self.agent_upgraded(&command, &version, level)?,
+            NodeResult::AgentReturned { version, why } => self.agent_returned(&command, version, why)?,
         };
         if let Some(record) = self.nodes.get_mut(&command.node) {
             record.said = (command.incarnation, command.sequence);

@@ -31,6 +31,8 @@ pub struct ActionClass {
     pub own: bool,
     /// Whether as many owners must sign as the policy says.
     pub many: bool,
+    /// The feature level that it came with.
+    pub level: u32,
 }
 
 const fn row(name: &'static str, role: Role, keys: KeyRule) -> ActionClass {
@@ -43,6 +45,7 @@ const fn row(name: &'static str, role: Role, keys: KeyRule) -> ActionClass {
         removal: false,
         own: false,
         many: false,
+        level: 1,
     }
 }
 
@@ -74,7 +77,7 @@ const fn own(mut class: ActionClass) -> ActionClass {
 }
 
 /// The table.
-const TABLE: [ActionClass; 21] = [
+const TABLE: [ActionClass; 23] = [
     row("site.found", Role::Owner, KeyRule::Lasting),
     portal("node.authorize"),
     removal(row("node.revoke", Role::Operator, KeyRule::Lasting)),
@@ -96,6 +99,8 @@ const TABLE: [ActionClass; 21] = [
     trust("relay.register"),
     owner("intent.release"),
     row("intent.cancel", Role::Operator, KeyRule::Lasting),
+    owner("agent.upgrade"),
+    removal(row("agent.upgrade.stop", Role::Owner, KeyRule::Lasting)),
 ];
 
 /// The names of all actions.
@@ -138,6 +143,8 @@ pub fn required(action: &Action) -> &'static ActionClass {
         Action::RelayRegister { .. } => 18,
         Action::IntentRelease { .. } => 19,
         Action::IntentCancel { .. } => 20,
+        Action::AgentUpgrade { .. } => 21,
+        Action::AgentUpgradeStop { .. } => 22,
     };
     &TABLE[at]
 }

@@ -9,7 +9,7 @@ use qb_model::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKe
 use qb_model::intent::ObjectRef;
 use qb_model::replay::ReplayTable;
 use qb_model::state::{
-    Cluster, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, SnapshotError, Tombstone,
+    Agents, Cluster, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, SnapshotError, Tombstone,
 };
 use qb_model::trust::{Admin, AdminKey, KeyUse, Publisher, Relay, TrustEntry};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ struct Forged {
     generations: BTreeMap<ObjectRef, Generation>,
     intents: BTreeMap<Digest, LiveIntent>,
     seats: BTreeMap<RaftId, Seat>,
+    agents: Agents,
     audit: Vec<AuditRecord>,
 }
 

@@ -183,6 +183,7 @@ impl World {
             trust: &self.trust,
             replay: &self.replay,
             anchors: &self.ring,
+            feature_level: 1,
             log_time: self.log_time,
             issued_floor: self.floor,
             generation: &|object| (*object == cluster("blue")).then_some(Generation(3)),
@@ -343,5 +344,12 @@ pub(crate) fn every_action() -> Vec<Action> {
         Action::RelayRegister { org: name("acme"), key: public(31) },
         Action::IntentRelease { intent: Digest([8; 32]) },
         Action::IntentCancel { intent: Digest([8; 32]) },
+        Action::AgentUpgrade {
+            bundle: Digest([9; 32]),
+            version: "0.2.0".parse().unwrap(),
+            first: vec![node(101)],
+            batch: 2,
+        },
+        Action::AgentUpgradeStop { upgrade: Digest([8; 32]) },
     ]
 }

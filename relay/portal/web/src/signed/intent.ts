@@ -49,6 +49,8 @@ export interface Actions {
   'relay.register': { org: string; key: string };
   'intent.release': { intent: string };
   'intent.cancel': { intent: string };
+  'agent.upgrade': { bundle: string; version: string; first: string[]; batch: number };
+  'agent.upgrade.stop': { upgrade: string };
 }
 
 export type ActionName = keyof Actions;
@@ -140,11 +142,13 @@ const ACTIONS: Record<ActionName, Form> = {
   'relay.register': obj({ org: name, key }),
   'intent.release': obj({ intent: key }),
   'intent.cancel': obj({ intent: key }),
+  'agent.upgrade': obj({ bundle: key, version, first: keys, batch: int(1, 64) }),
+  'agent.upgrade.stop': obj({ upgrade: key }),
 };
 
-/** Every action on trust, the deletion of a cluster and a release name a head of the trust log. */
-const NAMES_TRUST = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$/;
-const REMOVAL = /^(node|key)\.revoke$|\.remove$/;
+/** Every action on trust, the deletion of a cluster, a release and an upgrade of agents name a head of the trust log. */
+const NAMES_TRUST = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$|^agent\.upgrade$/;
+const REMOVAL = /^(node|key)\.revoke$|\.remove$|^agent\.upgrade\.stop$/;
 
 const generationOf = obj({ object, generation: int(0) });
 const trustOf = obj({ object: word('trust'), hash: key });

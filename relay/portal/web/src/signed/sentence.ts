@@ -49,6 +49,8 @@ export function sentence(action: Action, names: Names): string {
     'relay.register': (a) => `tie the site to org ${a.org}`,
     'intent.release': (a) => `release intent ${short(a.intent)}`,
     'intent.cancel': (a) => `withdraw intent ${short(a.intent)}`,
+    'agent.upgrade': (a) => `upgrade all agents to ${a.version}: ${list(a.first.map(host))} first, then ${a.batch} at a time`,
+    'agent.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of agents`,
   };
   const name = actionName(action);
   return (said[name] as (a: unknown) => string)((action as { [n: string]: unknown })[name]);

@@ -17,7 +17,7 @@ const OPERATORS = new Set([...PORTAL_SET, 'node.revoke', 'intent.cancel']);
 /** Actions that are entries of the trust log. */
 const ON_TRUST = /^(admin|key|policy|publisher|relay)\./;
 /** Actions that as many owners sign as the policy asks for. */
-const MANY = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$/;
+const MANY = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$|^agent\.upgrade$/;
 
 /** A line of an attestation: an intent with its place. */
 export interface Cited {
