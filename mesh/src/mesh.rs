@@ -176,6 +176,16 @@ impl Mesh {
         answer.await.map_err(|_| MeshError::Stopped)?
     }
 
+    /// Returns when the loop of the mesh has come to this question: a sign of life, for a watchdog.
+    ///
+    /// # Errors
+    /// The mesh has stopped.
+    pub async fn alive(&self) -> Result<(), MeshError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.commands.send(Command::Alive(reply)).await.map_err(|_| MeshError::Stopped)?;
+        answer.await.map_err(|_| MeshError::Stopped)
+    }
+
     /// Knocks at another node's knock port. Returns who answered, proved by the handshake, and the
     /// talk with it. If `expect` is given and another node answers, that is an error.
     pub async fn knock(

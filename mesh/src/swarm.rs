@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Publish { topic: Topic, body: Bytes, reply: oneshot::Sender<Result<(), MeshError>> },
     /// The address book has news of that node.
     Learned(NodeId),
+    /// Asks the loop for a sign of life.
+    Alive(oneshot::Sender<()>),
 }
 
 /// The loop's way to everybody else.
@@ -194,6 +196,8 @@ impl SwarmTask {
             Command::Publish { topic, body, reply } => {
                 let _ = reply.send(self.publish(topic, body));
             }
+            // Who asked may have stopped waiting.
+            Command::Alive(reply) => drop(reply.send(())),
             Command::Learned(node) => {
                 let now = self.now();
                 self.dialer.nudge(node, now);

@@ -105,8 +105,13 @@ pub struct NodeReport {
     pub applied: u64,
     /// Relays that it holds a link to.
     pub uplinks: Vec<PublicKey>,
+    /// How often the agent started in the last [`RESTARTS_MS`] after it had ended without being asked
+    /// to, by the node's clock.
+    pub restarts: u32,
 }
 
+/// How far back unasked restarts of an agent are counted, in milliseconds.
+pub const RESTARTS_MS: u64 = 600_000;
 /// Most units in a report: a node serves one cluster, which has a handful.
 pub const MAX_UNITS: usize = 64;
 /// Most bytes of a memory or a disk, and most seconds since a boot, that are believed: 8 PiB,
@@ -221,6 +226,7 @@ pub(crate) mod tests {
             units: Vec::new(),
             applied: 0,
             uplinks: Vec::new(),
+            restarts: 0,
         }
     }
 

@@ -91,12 +91,20 @@ pub enum Rule {
     StepFailed,
     /// The site has no leader. Never judged: a door that finds none says so itself.
     SiteLeader,
+    /// An agent ends and is started again, and again. Last, as lists go from node to node by number.
+    AgentRestarting,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 5] =
-        [Self::NodeSilent, Self::DiskNearlyFull, Self::ClusterDegraded, Self::StepFailed, Self::SiteLeader];
+    pub const ALL: [Self; 6] = [
+        Self::NodeSilent,
+        Self::DiskNearlyFull,
+        Self::ClusterDegraded,
+        Self::StepFailed,
+        Self::SiteLeader,
+        Self::AgentRestarting,
+    ];
 
     /// The stable name.
     pub fn word(self) -> &'static str {
@@ -106,6 +114,7 @@ impl Rule {
             Self::ClusterDegraded => "cluster-degraded",
             Self::StepFailed => "step-failed",
             Self::SiteLeader => "site-leader",
+            Self::AgentRestarting => "agent-restarting",
         }
     }
 
@@ -114,7 +123,7 @@ impl Rule {
         match self {
             Self::NodeSilent | Self::DiskNearlyFull => Layer::Host,
             Self::ClusterDegraded => Layer::Kubernetes,
-            Self::StepFailed | Self::SiteLeader => Layer::Qb,
+            Self::StepFailed | Self::SiteLeader | Self::AgentRestarting => Layer::Qb,
         }
     }
 
@@ -126,6 +135,10 @@ impl Rule {
             Self::ClusterDegraded => format!("qb cluster show {subject}"),
             Self::StepFailed => format!("qb node show {subject}"),
             Self::SiteLeader => "qb site status".to_owned(),
+            // Why it ended stands in the journal; what it is to do, in the site's state.
+            Self::AgentRestarting => {
+                format!("on {subject}: journalctl -u qb-agent -p warning; qb node show {subject}")
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::kept::span;
 use super::{About, GRACE_MS, Kept, Key, Rule, Scene, Severity, TEXT_CHARS};
 use crate::action::NodeRole;
-use crate::board::{Heard, NodeReport, StepState};
+use crate::board::{Heard, NodeReport, RESTARTS_MS, StepState};
 use crate::ids::Millis;
 use crate::plan::why::{self, SILENT_MS};
 use crate::state::{Cluster, ClusterPhase, NodeRecord};
@@ -20,6 +20,9 @@ const DISK_CRITICAL: u64 = 950;
 const DISK_CALMER: u64 = 930;
 /// Below this it is well again.
 const DISK_WELL: u64 = 850;
+/// Unasked restarts of an agent within ten minutes, from which it is a crash loop. One may be a kernel
+/// that ran out of memory, two an administrator with `kill`.
+const RESTARTS_BAD: u32 = 3;
 /// A time until it is full is told if it is at most this long, in hours: a week.
 const FULL_HOURS: u64 = 7 * 24;
 
@@ -56,6 +59,7 @@ pub(super) fn readings(scene: &Scene<'_>, now: Millis, before: &Kept) -> BTreeMa
         add(Rule::NodeSilent, look.silence(node));
         add(Rule::DiskNearlyFull, look.disk(node, before.severity(&key)));
         add(Rule::StepFailed, look.step(node));
+        add(Rule::AgentRestarting, look.restarts(node));
     }
     for cluster in scene.state.clusters().values().filter(|c| c.phase == ClusterPhase::Ready) {
         let key = (Rule::ClusterDegraded, About::Cluster(cluster.name.clone()));
@@ -98,13 +102,36 @@ impl Look<'_> {
         if !self.force || age < SILENT_MS {
             return Reading::Unsure;
         }
-        let control = node.phase.role() == Some(NodeRole::ControlPlane);
-        let needed = self.scene.voters.contains(&node.node) || control;
         Reading::Bad(Trouble {
-            severity: if needed { Severity::Critical } else { Severity::Warning },
+            severity: self.severity_of(node),
             text: format!("is silent: no report for {}", span(age)),
             since: last,
         })
+    }
+
+    /// How bad it is when this node is of no use: others need who votes and who runs a control plane.
+    fn severity_of(&self, node: &NodeRecord) -> Severity {
+        let control = node.phase.role() == Some(NodeRole::ControlPlane);
+        let needed = self.scene.voters.contains(&node.node) || control;
+        if needed { Severity::Critical } else { Severity::Warning }
+    }
+
+    /// Well only when it has stayed up for as long as restarts are counted: one that falls every few
+    /// minutes does not flap.
+    fn restarts(&self, node: &NodeRecord) -> Reading {
+        let Some(report) = self.report(node) else { return Reading::Unsure };
+        match report.restarts {
+            0 => Reading::Well,
+            count @ RESTARTS_BAD.. => Reading::Bad(Trouble {
+                severity: self.severity_of(node),
+                text: format!(
+                    "has an agent that ended unasked and started again {count} times in {}",
+                    span(RESTARTS_MS)
+                ),
+                since: self.now,
+            }),
+            _ => Reading::Unsure,
+        }
     }
 
     fn disk(&self, node: &NodeRecord, before: Option<Severity>) -> Reading {

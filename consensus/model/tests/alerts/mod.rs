@@ -353,6 +353,53 @@ fn a_step_that_fails_is_told_until_it_is_through() {
     assert_eq!(over, 1);
 }
 
+/// Hears how often the agents of two nodes ended unasked and came back: 101 votes, 104 is needed by nobody.
+fn restarts(watch: &mut Watch, count: u32) -> Verdict {
+    watch.site.now = watch.site.now.plus(1_000);
+    for seed in 101..=104 {
+        watch.site.report(seed, |r| r.restarts = if matches!(seed, 101 | 104) { count } else { 0 });
+    }
+    watch.judge()
+}
+
+#[test]
+fn an_agent_that_falls_again_and_again_is_told_until_it_stays_up() {
+    let mut watch = Watch::new();
+    // (restarts in ten minutes, fired, resolved, for how many seconds)
+    for (count, fired, over, seconds) in [
+        (0, 0, 0, 5),
+        (1, 0, 0, 5),
+        (2, 0, 0, 5),
+        (3, 2, 0, 1),
+        (4, 0, 0, 9),
+        // It calms down: nothing yet, and nothing new when it falls again.
+        (2, 0, 0, 60),
+        (3, 0, 0, 5),
+        (1, 0, 0, 60),
+        (0, 0, 0, 3),
+        (0, 0, 2, 1),
+        (0, 0, 0, 9),
+        (u32::MAX, 2, 0, 1),
+    ] {
+        let mut counts = (0, 0);
+        for _ in 0..seconds {
+            let verdict = restarts(&mut watch, count);
+            counts = (counts.0 + verdict.fired.len(), counts.1 + verdict.resolved.len());
+        }
+        assert_eq!(counts, (fired, over), "{count} restarts");
+    }
+    restarts(&mut watch, 4);
+    let text = "has an agent that ended unasked and started again 4 times in 10 min";
+    let firing: Vec<String> = watch.list().into_iter().filter(|l| !l.starts_with("over")).collect();
+    assert_eq!(
+        firing,
+        [
+            format!("critical qb agent-restarting: host-101.plant {text}"),
+            format!("warning qb agent-restarting: host-104.plant {text}"),
+        ]
+    );
+}
+
 #[test]
 fn resolved_ones_are_listed_a_day_and_a_bounded_number() {
     let mut watch = Watch::new();

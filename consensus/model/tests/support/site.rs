@@ -362,6 +362,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         units: vec![],
         applied: 0,
         uplinks: Vec::new(),
+        restarts: 0,
     }
 }
 
