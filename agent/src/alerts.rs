@@ -70,6 +70,11 @@ impl Watch {
         held.lead.and(held.mark)
     }
 
+    /// Since when this node knows no leader, by its clock; none while it knows one.
+    pub fn leaderless(&self) -> Option<Millis> {
+        self.lock().leaderless
+    }
+
     /// Notes which list the leader has.
     pub fn hear_of(&self, mark: Mark) {
         let mut held = self.lock();
@@ -198,7 +203,7 @@ fn bounded(mut list: Kept) -> Kept {
 fn tell(node: &Node, now: Millis, news: &[News]) {
     for told in news {
         let (alert, text) = (told.alert(), told.text());
-        tracing::info!(rule = alert.rule.word(), subject = %alert.subject, "{text}");
+        tracing::info!(rule = alert.rule.word(), "{} {text}", alert.subject);
         node.events.say(now, "alert", &alert.subject, text);
     }
 }

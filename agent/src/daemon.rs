@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use qb_exec::{Exec, ExecConfig, SealSecret};
 use qb_mesh::{Mesh, MeshConfig, MeshTask, SecretKey};
 use qb_model::NodeId;
 use qb_model::action::RevokeMode;
+use qb_model::charter::Charter;
 use qb_model::state::SiteState;
 use qb_portal::door::{Access, DoorConfig};
 use tokio::net::{TcpListener, UnixListener};
@@ -22,13 +24,14 @@ use crate::door::site::AgentSite;
 use crate::door::tls;
 use crate::events::Events;
 use crate::handler::MeshHandler;
-use crate::identity::Identity;
 use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
+use crate::start::Prepared;
 use crate::transport::MeshTransport;
 use crate::{
-    attest, bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, uplink,
+    attest, bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, service,
+    start, uplink,
 };
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
@@ -38,10 +41,22 @@ const PEERS: usize = 8;
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// How long the whole end may take: systemd kills what takes longer than the unit says.
+const END: Duration = Duration::from_secs(20);
+
 /// Runs an agent until `stop` is ready. Returns what it ended for.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
-    let _lock = lock_state(&config)?;
-    let node = build(config).await?;
+///
+/// # Errors
+/// It cannot start, or must end for another reason than `stop`.
+pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<()> {
+    tokio::pin!(stop);
+    let (config, parts) = tokio::select! {
+        found = prepared.with_address() => found?,
+        () = &mut stop => return Ok(()),
+    };
+    let (_lock, record) = (parts.lock.try_clone()?, parts.record.clone());
+    ports_free(&config)?;
+    let node = build(config, parts)?;
     let tasks = node.tasks.clone();
     let mesh = start_mesh(&node).await?;
     start_exec(&node).await?;
@@ -49,14 +64,37 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     restore_peers(&node);
     start_parts(&node, &tasks);
     open_doors(&node, &tasks).await?;
+    service::first_words(&node);
+    service::ready(&node).await?;
+    tasks.spawn(service::run(node.clone()));
+    tasks.spawn(service::watchdog(node.clone()));
     tracing::info!(
         node = %node.id(),
         site = %node.enrolment.site,
-        socket = %node.config.socket_path().display(),
+        socket = %node.config.socket.display(),
         "agent is ready"
     );
     let ended = wait_for_end(&node, &mesh, stop).await;
-    tracing::info!("ending: {}", ended.as_deref().unwrap_or("asked to"));
+    let why = ended.as_deref().unwrap_or("asked to");
+    tracing::info!("ending: {why}");
+    service::ending(why);
+    if tokio::time::timeout(END, end(&node, mesh)).await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    match ended {
+        None => {
+            if let Err(e) = record.end() {
+                tracing::warn!("this end is not noted as asked for: {e}");
+            }
+            Ok(())
+        }
+        Some(why) => bail!("{why}"),
+    }
+}
+
+/// Ends the parts in order.
+async fn end(node: &Node, mesh: MeshTask) {
+    let tasks = &node.tasks;
     node.cancel.cancel();
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
@@ -69,34 +107,26 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
         consensus.shutdown().await;
     }
     mesh.shutdown().await;
-    match ended {
-        None => Ok(()),
-        Some(why) => bail!("{why}"),
+}
+
+/// A port that another program has is told before anything is opened, with who has it.
+fn ports_free(config: &Config) -> Result<()> {
+    let ports = [(config.mesh(), "mesh_port"), (config.knock(), "knock_port"), (config.api(), "api_port")];
+    for (at, key) in ports {
+        if let Some(holder) = host::port_holder(at) {
+            let option = key.replace('_', "-");
+            bail!(
+                "port {at} is taken by {holder}: stop that, or write another {key} into {} (--{option})",
+                crate::config::FILE
+            );
+        }
     }
+    Ok(())
 }
 
-/// One agent per state directory: a second one would vote twice.
-fn lock_state(config: &Config) -> Result<std::fs::File> {
-    files::make_dir(&config.state)?;
-    let path = config.state.join("lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(|| {
-        format!(
-            "another agent uses {}: stop it first, or give this one another --state",
-            config.state.display()
-        )
-    })?;
-    Ok(file)
-}
-
-async fn build(config: Config) -> Result<Arc<Node>> {
-    let enrolment = enroll::read(&config.enroll)?;
-    let identity = Identity::open(&config.state.join("identity"), true)?;
+fn build(config: Config, parts: start::Parts) -> Result<Arc<Node>> {
+    let start::Parts { enrolment, identity, record, notices, lock: _ } = parts;
+    let charter = Charter::verify(&enrolment.charter)?;
     let facts = host::facts(&config)?;
     let way = uplink::Way::open(&config)?;
     let events = Arc::new(Events::default());
@@ -126,6 +156,9 @@ async fn build(config: Config) -> Result<Arc<Node>> {
         events,
         membership,
         facts,
+        starts: record.starts().clone(),
+        notices,
+        charter_issued: charter.body().issued_ms,
     });
     *node.machine() = Some(machine);
     Ok(node)
@@ -219,9 +252,9 @@ async fn admission(node: Arc<Node>) {
     }
     if !*node.admitted.borrow() {
         tracing::info!(
-            words = %crate::door::views::words_of(&node.id().0),
-            "waiting for an administrator to authorize this node: qb node authorize {}",
-            node.facts().host
+            "waiting for an administrator to authorize this node: qb node authorize {}, its words: {}",
+            node.facts().host,
+            crate::door::views::words_of(&node.id().0)
         );
         knock::client::run(node).await;
     }
@@ -284,19 +317,7 @@ fn connect(node: &Node) {
 async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
     let site = Arc::new(AgentSite { node: node.clone(), over: None });
     let server_key = node.id().public_key();
-    let path = node.config.socket_path();
-    if let Some(dir) = path.parent() {
-        files::make_dir(dir)?;
-    }
-    // Left behind by a process that was killed; the state's lock says that none lives.
-    if let Err(e) = std::fs::remove_file(&path)
-        && e.kind() != std::io::ErrorKind::NotFound
-    {
-        bail!("cannot replace the socket {}: {e}", path.display());
-    }
-    let socket =
-        UnixListener::bind(&path).with_context(|| format!("cannot open the socket {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+    let socket = open_socket(&node.config.socket)?;
     let door = DoorConfig { access: Access::Local, server_key };
     let local = qb_portal::api_with_pages(site.clone(), door, qb_portal::pages());
     tasks.spawn(qb_portal::serve(socket, local, node.cancel.clone().cancelled_owned()));
@@ -310,6 +331,25 @@ async fn open_doors(node: &Arc<Node>, tasks: &TaskTracker) -> Result<()> {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls::config(node)?);
     tasks.spawn(qb_portal::serve_tls(listener, acceptor, network, node.cancel.clone().cancelled_owned()));
     Ok(())
+}
+
+/// Opens the API's unix socket, for this user and its group.
+fn open_socket(path: &Path) -> Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        files::make_dir(dir)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!(
+            "another agent answers at {}: stop it first, or give this one another --socket",
+            path.display()
+        );
+    }
+    // Left behind by a process that was killed.
+    files::remove(path)?;
+    let socket =
+        UnixListener::bind(path).with_context(|| format!("cannot open the socket {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(socket)
 }
 
 async fn wait_for_end(node: &Arc<Node>, mesh: &MeshTask, stop: impl Future<Output = ()>) -> Option<String> {
@@ -329,9 +369,19 @@ async fn wait_for_end(node: &Arc<Node>, mesh: &MeshTask, stop: impl Future<Outpu
     };
     tokio::select! {
         () = stop => None,
-        why = fatal => Some(format!("consensus cannot go on: {why}")),
+        why = fatal => Some(format!("consensus cannot go on: {why}{}", disk_remedy(&node.config.state))),
         why = told => why,
         () = mesh.stopped() => Some("the mesh ended".into()),
+    }
+}
+
+/// What helps, where the state cannot be written.
+fn disk_remedy(state: &Path) -> String {
+    let probe = state.join("probe");
+    let written = files::write_atomic(&probe, &[0; 4096], 0o600).and_then(|()| files::remove(&probe));
+    match written {
+        Err(files::FileError::Io { source, path, .. }) => files::remedy(&source, &path),
+        _ => String::new(),
     }
 }
 
@@ -358,7 +408,7 @@ impl Node {
 
     /// Deletes the keys first: what is sealed to them is dead from then on.
     fn wipe(&self) {
-        for part in ["identity", "membership", "exec", "blobs", "raft", attest::FILE] {
+        for part in ["identity", "membership", "exec", "blobs", "raft", attest::FILE, enroll::KEPT] {
             let path = self.config.state.join(part);
             let gone =
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused.
-    #[error("cannot {verb} {}: {source}", path.display())]
+    #[error("cannot {verb} {}: {source}{}", path.display(), remedy(source, path))]
     Io {
         /// read, write, make
         verb: &'static str,
@@ -19,7 +19,12 @@ pub enum FileError {
         source: io::Error,
     },
     /// Others may read a secret.
-    #[error("{} has mode {mode:o}, others could read it: chmod 0600 {}", path.display(), path.display())]
+    #[error(
+        "{} has mode {mode:o}, others could read it: `chmod 0600 {}`; if others were on this machine meanwhile, \
+         revoke the node and `qb-agent reset`",
+        path.display(),
+        path.display()
+    )]
     Mode {
         /// Which file.
         path: PathBuf,
@@ -43,9 +48,35 @@ fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     move |source| FileError::Io { verb, path, source }
 }
 
+/// What helps against what the system said.
+pub fn remedy(error: &io::Error, path: &Path) -> String {
+    let on = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("; the disk is full: make room, `df -h {on}` shows where")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "; the file system is read-only: `findmnt -T {on}` and `dmesg` say why; mount it writable"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; this is for root or for the user that the agent runs as: with sudo, or \
+             `systemctl start qb-agent`"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
 /// Makes a directory of mode 0700 and those above it.
 pub fn make_dir(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))
+}
+
+/// Makes a directory that everybody may read, as one for configuration, and those above it.
+pub fn make_public_dir(path: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(io("make", path))
 }
 
 /// Writes a file whole: temporary file, fsync, rename, fsync of the directory.
@@ -64,6 +95,99 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
         File::open(dir)?.sync_all()
     };
     write().map_err(io("write", path))
+}
+
+/// Deletes a file; false if there was none.
+pub fn remove(path: &Path) -> Result<bool, FileError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io("delete", path)(e)),
+    }
+}
+
+/// Deletes what lies in a directory, those named first in this order; false if there is no directory.
+pub fn empty_dir(dir: &Path, first: &[&str]) -> Result<bool, FileError> {
+    let Some(names) = names(dir)? else { return Ok(false) };
+    let rest = names.iter().map(String::as_str).filter(|n| !first.contains(n));
+    for name in first.iter().copied().filter(|f| names.iter().any(|n| n == f)).chain(rest) {
+        let path = dir.join(name);
+        let is_dir = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
+        let gone = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        gone.map_err(io("delete", &path))?;
+    }
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io("write", dir))?;
+    Ok(true)
+}
+
+/// The names in a directory that are text; none if there is no directory.
+pub fn names(dir: &Path) -> Result<Option<Vec<String>>, FileError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io("read", dir)(e)),
+    };
+    let read: io::Result<Vec<String>> =
+        entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect();
+    read.map(Some).map_err(io("read", dir))
+}
+
+/// Whose a directory is; none if there is none.
+pub fn owner(dir: &Path) -> Result<Option<u32>, FileError> {
+    match fs::metadata(dir) {
+        Ok(meta) => Ok(Some(meta.uid())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io("read", dir)(e)),
+    }
+}
+
+/// Why a state is not locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process has it; which, if it said so.
+    #[error(
+        "another agent uses {}{}: stop it first (systemctl stop qb-agent), or give this one another --state",
+        state.display(),
+        holder.as_ref().map_or(String::new(), |pid| format!(" (process {pid})"))
+    )]
+    Held {
+        /// The state.
+        state: PathBuf,
+        /// The other process.
+        holder: Option<String>,
+    },
+}
+
+/// Locks a state for this process: two agents with one identity would vote twice. It is free again
+/// when the file is dropped, also by a process that was killed.
+pub fn lock(state: &Path) -> Result<File, LockError> {
+    let path = state.join("lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io("open", &path))?;
+    if let Err(errno) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        let taken = errno == rustix::io::Errno::WOULDBLOCK;
+        if !taken {
+            return Err(io("lock", &path)(errno.into()).into());
+        }
+        let mut said = String::new();
+        // Who has it may not have come to saying so.
+        let read = file.take(16).read_to_string(&mut said).is_ok();
+        let pid = said.trim();
+        let holder = (read && pid.parse::<u32>().is_ok()).then(|| pid.to_owned());
+        return Err(LockError::Held { state: state.to_owned(), holder });
+    }
+    // Only who is refused reads it: on a full disk it is missing there.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
 }
 
 /// Reads at most `limit` bytes; none if there is no such file.

@@ -18,7 +18,7 @@ pub enum IdentityError {
     File(#[from] FileError),
     /// A file does not hold what it should.
     #[error(
-        "{file} is damaged: it should hold {expected}; restore it, or `qb-agent identity reset` for a new identity"
+        "{file} is damaged: it should hold {expected}; restore it, or revoke the node and `qb-agent reset` for a new identity"
     )]
     Damaged {
         /// Which file.
@@ -51,8 +51,23 @@ impl Identity {
     /// Reads the identity below `dir`, or makes one. With `start` the incarnation rises.
     pub fn open(dir: &Path, start: bool) -> Result<Self, IdentityError> {
         files::make_dir(dir)?;
-        let seed = secret(dir, "node.key")?;
-        let seal_secret = secret(dir, "seal.key")?;
+        Self::load(dir, start, true)
+    }
+
+    /// Reads the identity below `dir`; none if none was made yet.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn read(dir: &Path) -> Result<Option<Self>, IdentityError> {
+        match files::read_secret(&dir.join("node.key"), 64)? {
+            Some(_) => Self::load(dir, false, false).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn load(dir: &Path, start: bool, make: bool) -> Result<Self, IdentityError> {
+        let seed = secret(dir, "node.key", make)?;
+        let seal_secret = secret(dir, "seal.key", make)?;
         let key = SecretKey::from_bytes(&seed);
         let node = NodeId(key.public_key().0);
         let damaged = IdentityError::Damaged { file: "seal.key", expected: "an X25519 secret of 32 bytes" };
@@ -77,7 +92,7 @@ impl<T: hpke::Deserializable> FromBytesChecked for T {
     }
 }
 
-fn secret(dir: &Path, name: &'static str) -> Result<Zeroizing<[u8; 32]>, IdentityError> {
+fn secret(dir: &Path, name: &'static str, make: bool) -> Result<Zeroizing<[u8; 32]>, IdentityError> {
     let path = dir.join(name);
     let mut out = Zeroizing::new([0u8; 32]);
     match files::read_secret(&path, 64)? {
@@ -88,6 +103,7 @@ fn secret(dir: &Path, name: &'static str) -> Result<Zeroizing<[u8; 32]>, Identit
             }
             out.copy_from_slice(&bytes);
         }
+        None if !make => return Err(IdentityError::Damaged { file: name, expected: "32 bytes" }),
         None => {
             getrandom::fill(out.as_mut_slice()).map_err(IdentityError::Random)?;
             files::write_atomic(&path, out.as_slice(), 0o600)?;
@@ -107,7 +123,8 @@ fn incarnation(dir: &Path, start: bool) -> Result<u64, IdentityError> {
     if !start {
         return Ok(last);
     }
-    let next = last + 1;
+    // A number that cannot rise any more is none that this agent wrote.
+    let next = last.checked_add(1).ok_or(DAMAGED)?;
     files::write_atomic(&path, format!("{next}\n").as_bytes(), 0o600)?;
     Ok(next)
 }
@@ -124,6 +141,9 @@ mod tests {
         assert_eq!(first.node, second.node);
         assert_eq!(first.seal_key, second.seal_key);
         assert_eq!(second.incarnation, first.incarnation + 1);
+        assert_eq!(Identity::read(&dir).unwrap().map(|i| (i.node, i.incarnation)), Some((first.node, 2)));
+        assert!(Identity::read(&dir.join("none")).unwrap().is_none());
+        assert!(!dir.join("none").exists(), "to read makes nothing");
         std::fs::write(dir.join("node.key"), b"short").unwrap();
         assert!(matches!(Identity::open(&dir, false), Err(IdentityError::Damaged { .. })));
         std::fs::remove_dir_all(&dir).unwrap();

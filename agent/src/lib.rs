@@ -12,7 +12,8 @@
 //!
 //! | files | what |
 //! |---|---|
-//! | `daemon` `config` `node` | composition, options, what all parts share |
+//! | `start` `daemon` `config` `node` | before it runs, composition, options, what all parts share |
+//! | `service` `journal` `starts` | systemd's ready, status, watchdog; the log; crash loops |
 //! | `identity` `enroll` `member` `files` `blobs` | what is on disk |
 //! | `bundles` | bundles between nodes |
 //! | `handler` `rpc` `transport` | requests between members |
@@ -23,7 +24,8 @@
 //! | `attest` | voters sign the state and their successors; what doors show of it |
 //! | `reconcile` `secrets` `report` `host` | carrying out orders; join secrets; reports |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
-//! | `door` `events` `text` `id` | the API; what happened; safe text; `qb-agent id` |
+//! | `door` `events` `text` | the API; what happened; safe text |
+//! | `id` `reset` | `qb-agent id`, `qb-agent reset`; `qb-agent enroll` is in `enroll` |
 //!
 //! Invariants: no business rule here, the model decides; nothing changes desired state but the log;
 //! every task ends with the daemon; nothing that a peer sends is shown uncleaned or held unbounded.
@@ -44,6 +46,7 @@ pub mod history;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod journal;
 pub mod knock;
 pub mod leader;
 pub mod machine;
@@ -53,10 +56,14 @@ pub mod preflight;
 pub mod propose;
 pub mod reconcile;
 pub mod report;
+pub mod reset;
 pub mod rpc;
 pub mod said;
 pub mod seats;
 pub mod secrets;
+pub mod service;
+pub mod start;
+pub mod starts;
 pub mod text;
 pub mod transport;
 pub mod uplink;

@@ -35,7 +35,10 @@ impl Machine for SiteMachine {
         let (applied, told) = self.state.apply(index, command).map_err(|e| MachineError(e.to_string()))?;
         self.captures.applied(&self.state);
         for happened in told {
-            tracing::info!(index, kind = happened.kind, subject = %happened.subject, "{}", happened.text);
+            // The journal shows the sentence alone, and finds lines by what they are about.
+            let of = |kind: &str| (happened.kind == kind).then_some(happened.subject.as_str());
+            let (kind, cluster, intent) = (happened.kind, of("cluster"), of("intent"));
+            tracing::info!(index, kind, cluster, intent, "{} {}", happened.subject, happened.text);
             self.events.say(happened.at, happened.kind, &happened.subject, happened.text);
         }
         postcard::to_stdvec(&applied).map_err(|e| MachineError(format!("outcome: {e}")))

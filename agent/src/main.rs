@@ -1,10 +1,14 @@
 //! `qb-agent`: the agent of a node.
 
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use qb_agent::config::Config;
-use tracing_subscriber::EnvFilter;
+use anyhow::{Result, bail};
+use clap::Parser;
+use qb_agent::config::Given;
+use qb_agent::reset::{self, Reset};
+use qb_agent::{daemon, enroll, id, journal, service, start};
 
 /// The agent of a qb node: joins the site's mesh, holds its state, carries out what admins signed
 #[derive(Parser)]
@@ -14,14 +18,40 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(clap::Subcommand)]
 enum Command {
     /// Run the agent in the foreground
     ///
-    /// Example: qb-agent run --state /var/lib/qb --enroll site.enroll.json --address 10.20.1.11
-    Run(Config),
+    /// Options win over variables, those over the file, that over defaults.
+    /// Example: qb-agent run --enroll site.enroll.json --address 10.20.1.11
+    Run(Box<Given>),
     /// Print the words and fingerprint of this node and its site, to compare before authorizing
-    Id(Config),
+    Id(Box<Given>),
+    /// Check a site's enrolment file, show its words and put it where the agent looks
+    ///
+    /// Example: sudo qb-agent enroll site.enroll.json
+    Enroll {
+        /// The file, as `qb site create` writes it
+        file: PathBuf,
+        /// Where it is put
+        #[arg(long, value_name = "FILE", default_value = enroll::PLACES[0])]
+        into: PathBuf,
+        #[command(flatten)]
+        given: Box<Given>,
+    },
+    /// Forget who this machine was, so that it starts anew, also for another site
+    ///
+    /// Refuses while an agent or a cluster runs here. Example: sudo qb-agent reset
+    Reset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Directory of the executor's state [default: /var/lib/qb/exec]
+        #[arg(long, value_name = "DIR")]
+        exec_state: Option<PathBuf>,
+        #[command(flatten)]
+        given: Box<Given>,
+    },
     /// A process of the rehearsal driver; started by the agent
     #[command(hide = true, disable_help_flag = true)]
     StandIn {
@@ -33,8 +63,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
-        Command::Run(config) => run(config),
-        Command::Id(config) => qb_agent::id::print(&config),
+        Command::Run(given) => run(*given).inspect_err(|e| service::ending(&format!("{e:#}"))),
+        Command::Id(given) => given.read().map_err(Into::into).and_then(|o| say(&id::lines(&o)?)),
+        Command::Enroll { file, into, given } => given
+            .read()
+            .map_err(Into::into)
+            .and_then(|o| say(&enroll::install(&file, &into, &o.state_dir())?)),
+        Command::Reset { yes, exec_state, given } => {
+            given.read().map_err(Into::into).and_then(|o| forget(&Reset::new(&o, exec_state), yes))
+        }
         Command::StandIn { args } => qb_exec::standin::main(&args).map_err(anyhow::Error::from),
     };
     match ended {
@@ -46,10 +83,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_env("QB_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error,libp2p=warn,multistream_select=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+/// Prints to the standard output; a reader that went away is no error of ours.
+fn say(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{}", text.trim_end()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+fn forget(reset: &Reset, yes: bool) -> Result<()> {
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            bail!("nobody can be asked here: `qb-agent reset --yes` asks nobody");
+        }
+        eprint!("{}\nGo on? [y/N] ", reset.question());
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !reset::agrees(&answer) {
+            bail!("nothing was changed");
+        }
+    }
+    say(&reset.run()?)
+}
+
+fn run(given: Given) -> Result<()> {
+    let prepared = start::prepare(given.read()?)?;
+    let fields =
+        [("QB_NODE", prepared.identity.node.to_string()), ("QB_SITE", prepared.enrolment.site.to_string())];
+    journal::begin(&fields);
+    prepared.tell();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -59,6 +121,6 @@ fn run(config: Config) -> anyhow::Result<()> {
                 _ = tokio::signal::ctrl_c() => {}
             }
         };
-        qb_agent::daemon::run(config, stop).await
+        daemon::run(prepared, stop).await
     })
 }

@@ -32,6 +32,7 @@ use crate::member::Membership;
 use crate::preflight::OpenRuns;
 use crate::rpc::{self, RpcError};
 use crate::seats::Health;
+use crate::starts::Starts;
 use crate::transport::MeshSlot;
 use crate::uplink::{Uplinks, Way};
 
@@ -100,6 +101,12 @@ pub struct Node {
     pub recorder: crate::history::Recorder,
     /// When the agent started, by its clock.
     pub started: Millis,
+    /// When it started before, and how it ended.
+    pub starts: Starts,
+    /// What people should know of this start.
+    pub notices: Vec<String>,
+    /// When the site's charter was signed: no clock is right that is earlier.
+    pub charter_issued: Millis,
     /// True once this node learned that it was revoked.
     pub revoked: watch::Sender<bool>,
     /// Why the agent must end, once it must.
@@ -137,6 +144,12 @@ pub struct Parts {
     pub membership: Option<Membership>,
     /// What the host is.
     pub facts: Facts,
+    /// Its starts, this one too.
+    pub starts: Starts,
+    /// What people should know of this start.
+    pub notices: Vec<String>,
+    /// When the site's charter was signed.
+    pub charter_issued: Millis,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -178,6 +191,9 @@ impl Node {
             watch: crate::alerts::Watch::default(),
             recorder: crate::history::Recorder::default(),
             started: events::now(),
+            starts: parts.starts,
+            notices: parts.notices,
+            charter_issued: parts.charter_issued,
             revoked: watch::channel(false).0,
             ending: watch::channel(None).0,
             board: Mutex::default(),

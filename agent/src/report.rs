@@ -70,6 +70,7 @@ async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
         units,
         applied: node.site().applied(),
         uplinks: node.uplinks.up(),
+        restarts: node.starts.unasked(events::now()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The socket of an agent on this computer.
-pub const LOCAL: &str = "/run/qb/agent.sock";
+pub const LOCAL: &str = "/run/qb/agent/agent.sock";
 
 /// `unix:/path`, `https://ip:port` or `relay:https://host`. Agents are known by key, so no name is
 /// resolved for them; a relay's name is resolved, and its certificate must be good for it. What is

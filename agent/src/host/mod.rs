@@ -1,6 +1,15 @@
 //! The host: what it is and how loaded it is. The only place of this crate that asks the system
 //! about itself.
 
+pub mod address;
+pub mod clock;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use qb_model::HostName;
 use qb_model::facts::Facts;
 
 use crate::config::Config;
@@ -25,6 +34,18 @@ pub fn facts(config: &Config) -> Result<Facts, qb_exec::FactsError> {
         host: config.host_name.as_ref(),
         agent: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// The machine's name, or the one that was given instead.
+///
+/// # Errors
+/// The machine's is no host name.
+pub fn name(given: Option<&HostName>) -> Result<HostName, qb_exec::FactsError> {
+    if let Some(given) = given {
+        return Ok(given.clone());
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    name.parse().map_err(|_| qb_exec::FactsError::Host(name))
 }
 
 /// How loaded the host is now; zeros where the system does not say.
@@ -61,9 +82,94 @@ fn parse_used(text: &str) -> u64 {
     }
 }
 
+/// The directory that the system made for this service at run time; none if it made none.
+pub fn runtime_dir() -> Option<PathBuf> {
+    let all = std::env::var("RUNTIME_DIRECTORY").ok()?;
+    // Several are parted by colons; the first one is the socket's.
+    all.split(':').next().filter(|dir| dir.starts_with('/')).map(PathBuf::from)
+}
+
+/// Whether what this process writes to its standard error goes to the journal: then the journal
+/// takes fields instead.
+pub fn logs_to_journal() -> bool {
+    let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
+    let error = std::fs::metadata("/proc/self/fd/2");
+    error.is_ok_and(|meta| said == format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// Whether this machine has an address, so that a port can be opened there.
+pub fn has_address(ip: IpAddr) -> bool {
+    let bound = std::net::UdpSocket::bind((ip, 0));
+    !bound.is_err_and(|e| e.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// Who has a port that this process cannot have: `nginx (process 812)`, as far as the system tells.
+/// None if the port can be had.
+pub fn port_holder(at: SocketAddr) -> Option<String> {
+    let refused = TcpListener::bind(at).err()?;
+    if refused.kind() != io::ErrorKind::AddrInUse {
+        return None;
+    }
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let text: String =
+        tables.iter().map(|t| std::fs::read_to_string(t).unwrap_or_default()).collect::<Vec<_>>().concat();
+    let holder =
+        listeners(&text, at.port()).into_iter().find_map(|inode| holder_of(Path::new("/proc"), &inode));
+    Some(
+        holder.unwrap_or_else(|| format!("a process that `ss -ltnp 'sport = :{}'` shows to root", at.port())),
+    )
+}
+
+/// The inodes of sockets that listen on a port:
+/// `0: 0100007F:1F90 00000000:0000 0A ... UID TIMEOUT INODE ...`.
+fn listeners(table: &str, port: u16) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields.filter(|f| f.len() > 9 && f[1].ends_with(&port) && f[3] == "0A").map(|f| f[9].to_owned()).collect()
+}
+
+fn holder_of(proc: &Path, inode: &str) -> Option<String> {
+    let socket = format!("socket:[{inode}]");
+    for entry in std::fs::read_dir(proc).ok()?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(pid) = name.parse::<u32>() else { continue };
+        // Other users' processes do not show theirs.
+        let open = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        if open
+            .map(|fd| std::fs::read_link(fd.path()))
+            .any(|to| to.is_ok_and(|to| to.as_os_str() == socket.as_str()))
+        {
+            let command = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            return Some(format!("{} (process {pid})", crate::text::clean(command.trim())));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_a_port_is_told() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = held.local_addr().unwrap();
+        let me = format!("(process {})", std::process::id());
+        assert!(port_holder(at).is_some_and(|who| who.ends_with(&me)));
+        drop(held);
+        assert_eq!(port_holder(at), None);
+        let table = "  sl  local_address rem_address   st ...\n   \
+            0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 1000 0 4242 1 0\n   \
+            1: 0100007F:1F90 0100007F:9999 01 0:0 0:0 0 1000 0 4243 1 0\n";
+        assert_eq!(listeners(table, 0x1f90), ["4242"]);
+        assert_eq!(listeners(table, 0x1f91), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_that_is_not_here_is_known() {
+        assert!(has_address("127.3.4.5".parse().unwrap()));
+        assert!(!has_address("192.0.2.77".parse().unwrap()));
+    }
 
     #[test]
     fn the_systems_files_are_read() {

@@ -108,7 +108,7 @@ fn times_are_read() {
 
 #[test]
 fn doors_are_read() {
-    for good in ["unix:/run/qb/agent.sock", "https://10.20.1.11:8443", "https://[::1]:8443"] {
+    for good in ["unix:/run/qb/agent/agent.sock", "https://10.20.1.11:8443", "https://[::1]:8443"] {
         assert_eq!(good.parse::<Door>().unwrap().to_string(), good);
     }
     for bad in ["http://10.0.0.1:80", "https://lyon:8443", "unix:relative", "https://10.0.0.1", "ssh://x", ""]

@@ -85,7 +85,7 @@ fn a_charter_names_its_first_relay() {
     assert_eq!(file["relays"], serde_json::json!([{"url": "https://relay.example", "key": relay}]));
     let config = std::fs::read_to_string(folder.path().join("config/config.toml")).unwrap();
     assert!(
-        config.contains(r#"doors = ["unix:/run/qb/agent.sock", "relay:https://relay.example"]"#),
+        config.contains(r#"doors = ["unix:/run/qb/agent/agent.sock", "relay:https://relay.example"]"#),
         "{config}"
     );
 }
