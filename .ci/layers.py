@@ -41,7 +41,7 @@ NEVER = {
 }
 
 # Libraries that only one crate of ours may name in its manifest: one place knows each of them.
-ONLY = {"openraft": "qb-consensus", "libp2p": "qb-mesh", "utoipa": "qb-portal", "clap_complete": "qb-cli"}
+ONLY = {"openraft": "qb-consensus", "libp2p": "qb-mesh", "utoipa": "qb-portal"}
 
 # Words that may stand only in these files of a crate (tests aside). Comments do not count.
 PLACES = [

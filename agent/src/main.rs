@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
 use qb_agent::config::Given;
 use qb_agent::reset::{self, Reset};
 use qb_agent::{daemon, enroll, id, journal, service, start};
@@ -52,6 +54,13 @@ enum Command {
         #[command(flatten)]
         given: Box<Given>,
     },
+    /// Write man pages and completions; for who builds packages
+    #[command(hide = true)]
+    Man {
+        /// The folder that they go to
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// A process of the rehearsal driver; started by the agent
     #[command(hide = true, disable_help_flag = true)]
     StandIn {
@@ -72,6 +81,7 @@ fn main() -> ExitCode {
         Command::Reset { yes, exec_state, given } => {
             given.read().map_err(Into::into).and_then(|o| forget(&Reset::new(&o, exec_state), yes))
         }
+        Command::Man { dir } => man(&dir).map_err(Into::into),
         Command::StandIn { args } => qb_exec::standin::main(&args).map_err(anyhow::Error::from),
     };
     match ended {
@@ -104,6 +114,26 @@ fn forget(reset: &Reset, yes: bool) -> Result<()> {
         }
     }
     say(&reset.run()?)
+}
+
+fn man(dir: &std::path::Path) -> std::io::Result<()> {
+    // Completions would offer what is hidden.
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect::<Vec<_>>();
+    let mut command = clap::Command::new("qb-agent")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(all.get_about().cloned().unwrap_or_default())
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .subcommands(shown);
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut command, "qb-agent", dir)?;
+    }
+    command.build();
+    for page in command.get_subcommands().chain([&command]) {
+        Man::new(page.clone()).section("8").manual("qb").generate_to(dir)?;
+    }
+    Ok(())
 }
 
 fn run(given: Given) -> Result<()> {

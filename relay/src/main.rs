@@ -1,11 +1,13 @@
 //! `qb-relay`: the thin relay on the internet.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 use qb_relay::config::Flags;
 use qb_relay::{Config, Relay};
 use tokio::net::TcpListener;
@@ -13,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The relay of qb: shows sites, forwards signed intents, commands nothing
 #[derive(Parser)]
-#[command(name = "qb-relay", version)]
+#[command(name = "qb-relay", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Cli {
     /// Options as TOML; flags win over it
     #[arg(long, value_name = "FILE")]
@@ -36,18 +38,49 @@ struct Cli {
     /// Let a site found an org that nobody has
     #[arg(long)]
     open_registration: bool,
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+}
+
+#[derive(Subcommand)]
+enum Hidden {
+    /// Write man page and completions; for who builds packages
+    #[command(hide = true)]
+    Man {
+        /// The folder that they go to
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    match run(cli) {
+    let ended = match &cli.hidden {
+        Some(Hidden::Man { dir }) => man(dir).with_context(|| format!("cannot write to {}", dir.display())),
+        None => run(cli),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("qb-relay: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn man(dir: &Path) -> std::io::Result<()> {
+    // Completions would offer what is hidden.
+    let all = Cli::command();
+    let mut command = clap::Command::new("qb-relay")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(all.get_about().cloned().unwrap_or_default())
+        .args(all.get_arguments().cloned());
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut command, "qb-relay", dir)?;
+    }
+    // `qb relay` has the page of this name in section 1.
+    Man::new(command).section("8").manual("qb").generate_to(dir).map(|_| ())
 }
 
 #[tokio::main]

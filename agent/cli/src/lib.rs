@@ -16,6 +16,7 @@
 //! | `through` `receipt` | an intent through a relay; whose word an outcome is |
 //! | `portal` | the web UI on this computer, signed by this program's key |
 //! | `client` | HTTP over a socket or TLS; whom a door is believed to be |
+//! | `manual` | the man pages, made from the grammar |
 //! | `config` `keyfile` `files` `enrol` | what lies on this computer |
 //! | `out` | what is printed |
 //!
@@ -37,6 +38,7 @@ pub mod enrol;
 pub mod error;
 pub mod files;
 pub mod keyfile;
+pub mod manual;
 pub mod out;
 pub mod passphrase;
 pub mod portal;

@@ -142,7 +142,7 @@ const GLOBALS: &str = "Flags on everything (qb --help explains them):
   --plan[=full]  --expect DIGEST  --wait[=TIME]  --no-wait  -w, --watch  -y, --yes
   --confirm NAME  --no-input  --no-headers  -q, --quiet  -v, --verbose  --utc";
 /// What the numbers mean that `qb` ends with.
-const EXITS: &str = "Exit codes:
+pub const EXITS: &str = "Exit codes:
   0  done; with --plan: it would be accepted     5  accepted and still going
   1  tried and failed                            6  preflight findings block it
   2  wrong use; nothing was sent                 7  waits for more signatures

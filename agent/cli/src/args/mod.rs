@@ -192,6 +192,9 @@ pub enum Command {
     /// Live names for completion scripts
     #[command(name = "__complete", hide = true)]
     Complete(rest::CompleteArgs),
+    /// Write the man pages; for who builds packages
+    #[command(hide = true)]
+    Man(rest::ManArgs),
 }
 
 impl Command {

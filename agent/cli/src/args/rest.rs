@@ -133,6 +133,14 @@ pub enum ShellArg {
     Fish,
 }
 
+/// `qb man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder that the pages go to
+    #[arg(long, value_name = "DIR")]
+    pub dir: std::path::PathBuf,
+}
+
 /// `qb __complete`.
 #[derive(Debug, Args)]
 pub struct CompleteArgs {

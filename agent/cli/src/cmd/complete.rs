@@ -1,4 +1,4 @@
-//! `qb completion` and `qb __complete`: live names, at most 300 ms; else the last list that is kept.
+//! `qb completion`, `qb man` and `qb __complete`: live names, at most 300 ms; else the last list that is kept.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use qb_portal::view::NodeState;
 
-use crate::args::rest::{CompleteArgs, CompletionArgs, ShellArg};
+use crate::args::rest::{CompleteArgs, CompletionArgs, ManArgs, ShellArg};
 use crate::args::{Globals, help};
 use crate::complete::{Next, What, next};
 use crate::config::Paths;
 use crate::ctx::Ctx;
 use crate::error::CliError;
 use crate::files;
+use crate::manual;
 use crate::out::text::clean;
 use crate::out::{Out, marks};
 
@@ -35,6 +36,19 @@ pub fn script(out: &Out, args: &CompletionArgs) -> Result<(), CliError> {
         ShellArg::Zsh => include_str!("../completion/qb.zsh"),
         ShellArg::Fish => include_str!("../completion/qb.fish"),
     })
+}
+
+/// `qb man`: every page, as a file of the folder.
+///
+/// # Errors
+/// A page cannot be written.
+pub fn manual(args: &ManArgs) -> Result<(), CliError> {
+    let pages = manual::pages().map_err(|e| CliError::file("write", &args.dir, &e))?;
+    for page in pages {
+        let path = args.dir.join(&page.name);
+        std::fs::write(&path, page.text).map_err(|e| CliError::file("write", &path, &e))?;
+    }
+    Ok(())
 }
 
 /// `qb __complete`: a name and what it is on each line. Never asks, never fails for a site that does

@@ -42,6 +42,10 @@ pub async fn run(cli: Cli, env: &dyn Fn(&str) -> Option<String>) -> Result<Exit,
         complete::run(cli.globals.clone(), env, args).await?;
         return Ok(Exit::Done);
     }
+    if let Some(Command::Man(args)) = &cli.command {
+        complete::manual(args)?;
+        return Ok(Exit::Done);
+    }
     let ctx = match Ctx::new(cli.globals.clone(), env) {
         Ok(ctx) => ctx,
         Err(error) => return doctor::without_config(&cli, &error),
@@ -70,7 +74,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Portal(args) => portal::run(ctx, &args).await?,
         Command::Doctor => return doctor::run(ctx).await,
         // Done before, without a configuration.
-        Command::Completion(_) | Command::Complete(_) => {}
+        Command::Completion(_) | Command::Complete(_) | Command::Man(_) => {}
     }
     Ok(Exit::Done)
 }

@@ -10,6 +10,7 @@ mod grammar;
 mod local;
 mod log;
 mod made;
+mod pages;
 mod portal;
 mod relays;
 mod remedies;
