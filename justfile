@@ -83,7 +83,17 @@ ci: check build test smoke
 build: web
     cargo build --locked --workspace --all-targets
 
-# Builds the programs as packages ship them
+# Builds the programs as packages ship them, for this machine only
 release: web
     cargo build --locked --profile dist -p qb-agent -p qb-cli -p qb-relay --bins
     @ls -l target/dist/qb-agent target/dist/qb target/dist/qb-relay
+
+# Programs that run on glibc 2.28 and newer, in target/portable; MACHINE is x86_64 or aarch64
+portable MACHINE="x86_64": web
+    @.ci/setup zig
+    @packaging/portable {{ MACHINE }}
+
+# Packages of agent, relay and command line, deb and rpm, in target/packages
+package: portable
+    @packaging/texts target/portable target/package-gen
+    cargo run --locked --quiet -p qb-package -- build --bin target/portable --gen target/package-gen --out target/packages
