@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use qb_drivers::bundle;
 use qb_model::Digest;
 
 use crate::files::{self, FileError};
 
 /// Most bytes of a bundle here.
-pub const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
+pub const MAX_BUNDLE: u64 = bundle::BUNDLE_BYTES as u64;
 
 /// The folder of bundles.
 #[derive(Debug, Clone)]
@@ -30,6 +31,22 @@ impl Blobs {
     /// The bytes of a bundle; none if it is not here.
     pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FileError> {
         files::read_bounded(&self.path(digest), MAX_BUNDLE)
+    }
+
+    /// The beginning of a bundle, as much as a manifest may have, and the size of the whole; none if it
+    /// is not here.
+    pub fn head(&self, digest: &Digest) -> Result<Option<(Vec<u8>, u64)>, FileError> {
+        self.part(digest, 0, bundle::HEAD_BYTES)
+    }
+
+    /// At most `length` bytes from `offset` on, and the size of the whole; none if it is not here.
+    pub fn part(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<(Vec<u8>, u64)>, FileError> {
+        files::read_part(&self.path(digest), offset, length)
     }
 
     /// Keeps a bundle whose manifest has this digest; the caller has verified it.

@@ -52,7 +52,7 @@ async fn download(node: &Arc<Node>, peer: NodeId, digest: &Digest) -> Result<Vec
     }
 }
 
-/// Fetches the bundles of all clusters ahead of need, so that the death of the node that one was
+/// Fetches the bundles of all clusters and of an upgrade of agents ahead of need, so that the death of the node that one was
 /// pushed to strands nobody: every node of a small site, the voters of a larger one.
 pub async fn keep(node: Arc<Node>) {
     let mut state = node.state.clone();
@@ -62,9 +62,11 @@ pub async fn keep(node: Arc<Node>) {
         let mut missing = false;
         if site.nodes().contains_key(&node.id()) && (votes || site.nodes().len() <= SMALL_SITE) {
             let held = node.blobs.list();
-            for cluster in site.clusters().values().filter(|c| !held.contains(&c.bundle)) {
-                if let Err(why) = get(&node, &cluster.bundle).await {
-                    tracing::debug!(cluster = %cluster.name, "bundle: {why}");
+            let wanted = site.clusters().values().map(|c| (c.name.as_str(), c.bundle));
+            let agents = site.agent_upgrade().filter(|u| u.rolling()).map(|u| ("agents", u.bundle));
+            for (what, bundle) in wanted.chain(agents).filter(|(_, bundle)| !held.contains(bundle)) {
+                if let Err(why) = get(&node, &bundle).await {
+                    tracing::debug!(what, "bundle: {why}");
                     missing = true;
                 }
             }

@@ -1,7 +1,7 @@
 //! Files of the agent: written whole or not at all, secret ones with mode 0600.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -205,6 +205,23 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileErro
     Ok(Some(bytes))
 }
 
+/// Reads at most `length` bytes from `offset` on, and how much there is; none if there is no such file.
+pub fn read_part(path: &Path, offset: u64, length: usize) -> Result<Option<(Vec<u8>, u64)>, FileError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io("read", path)(e)),
+    };
+    let mut read = || -> io::Result<(Vec<u8>, u64)> {
+        let size = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        (&mut file).take(length as u64).read_to_end(&mut bytes)?;
+        Ok((bytes, size))
+    };
+    read().map(Some).map_err(io("read", path))
+}
+
 /// Reads a secret file; refuses one that others may read.
 pub fn read_secret(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     match fs::metadata(path) {
@@ -229,6 +246,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read_secret(&path, 10), Err(FileError::Mode { mode: 0o640, .. })));
         assert!(matches!(read_bounded(&path, 0), Err(FileError::TooLarge { .. })));
+        write_atomic(&path, b"0123456789", 0o600).unwrap();
+        assert_eq!(read_part(&path, 7, 2).unwrap(), Some((b"78".to_vec(), 10)));
+        assert_eq!(read_part(&path, 7, 9).unwrap(), Some((b"789".to_vec(), 10)));
+        assert_eq!(read_part(&path, 99, 9).unwrap(), Some((Vec::new(), 10)));
+        assert_eq!(read_part(&dir.join("none"), 0, 9).unwrap(), None);
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -142,11 +142,9 @@ impl MeshHandler {
 
     fn blob(&self, body: &[u8]) -> Result<Bytes, String> {
         let request: BlobRequest = read(body)?;
-        let held = self.node.blobs.read(&request.digest).map_err(|e| e.to_string())?;
-        let bytes = held.ok_or("the bundle is not here")?;
-        let from = usize::try_from(request.offset).unwrap_or(usize::MAX).min(bytes.len());
-        let to = (from + BLOB_PART).min(bytes.len());
-        answer(&BlobPart { total: bytes.len() as u64, bytes: bytes[from..to].to_vec() })
+        let held = self.node.blobs.part(&request.digest, request.offset, BLOB_PART);
+        let (bytes, total) = held.map_err(|e| e.to_string())?.ok_or("the bundle is not here")?;
+        answer(&BlobPart { total, bytes })
     }
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use qb_model::Digest;
+use qb_consensus::Consensus;
 use qb_model::action::PlacedNode;
 use qb_model::command::{Command, PreflightDone};
+use qb_model::plan::upgrade::{self, Move, Scene};
 use qb_model::plan::{self, Effect};
-use qb_model::state::{Applied, SiteState};
+use qb_model::state::{AgentUpgrade, Applied, SiteState};
 use qb_model::statement::{Clock, Statement as _};
+use qb_model::{Digest, Millis};
 use tokio::task::JoinSet;
 
 use crate::events;
@@ -36,9 +38,17 @@ pub async fn run(node: Arc<Node>) {
     let mut state = node.state.clone();
     let running = Running::default();
     let mut jobs = JoinSet::new();
+    let mut lead = None;
     loop {
-        if node.raft().is_leader() {
-            let changed = turn(&node, &running, &mut jobs).await;
+        let view = node.raft();
+        // Since when this node leads in this term: what it heard before says nothing of who is late.
+        lead = view.is_leader().then(|| match lead {
+            Some((term, since)) if term == view.term => (term, since),
+            _ => (view.term, events::now()),
+        });
+        if let Some((_, since)) = lead {
+            let mut changed = turn(&node, &running, &mut jobs).await;
+            changed |= upgrade_agents(&node, consensus, since).await;
             seats::turn(&node).await;
             if changed {
                 // What was proposed is applied by now: look again at once.
@@ -78,6 +88,39 @@ async fn turn(node: &Arc<Node>, running: &Running, jobs: &mut JoinSet<()>) -> bo
         }
     }
     changed | tick(node, &state).await
+}
+
+/// One round of the upgrade of agents. True if something was applied.
+async fn upgrade_agents(node: &Arc<Node>, consensus: &Consensus, watching: Millis) -> bool {
+    let (state, raft) = (node.site(), node.raft());
+    if !state.agent_upgrade().is_some_and(AgentUpgrade::rolling) {
+        return false;
+    }
+    let board = node.board().clone();
+    let voters = raft.voters.values().copied().collect();
+    let scene = Scene {
+        state: &state,
+        board: &board,
+        leader: Some(node.id()),
+        voters: &voters,
+        changing: raft.joint,
+        watching,
+        now: state.log_time().max(events::now()),
+    };
+    let mut changed = false;
+    for step in upgrade::next(&scene) {
+        match step {
+            Move::Propose(command) => changed |= propose(node, command).await,
+            Move::HandOver { to } => {
+                let seat = raft.voters.iter().find(|(_, voter)| **voter == to).map(|(seat, _)| *seat);
+                let Some(seat) = seat else { continue };
+                if let Err(e) = consensus.transfer_leader(seat).await {
+                    tracing::debug!(%to, "handing the lead over before the upgrade of this agent: {e}");
+                }
+            }
+        }
+    }
+    changed
 }
 
 /// Proposes a command as the leader. True if it took effect.

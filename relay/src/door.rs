@@ -26,7 +26,7 @@ use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 
 use crate::ask::{self, Heard, Question};
 use crate::fold::Part;
-use crate::limits::{ASK, ASK_LONG};
+use crate::limits::{ASK, ASK_LONG, PUSH};
 use crate::relay::Relay;
 use crate::site::LiveSite;
 
@@ -195,7 +195,7 @@ impl Site for Front {
             return Err(Problem::role("Pushing a bundle", "less here", "operator"));
         }
         let path = paths::bundles(&site.id().to_string());
-        ask::answer(site, Question::post(path, "application/octet-stream", file), ASK_LONG).await
+        ask::answer(site, Question::post(path, "application/octet-stream", file), PUSH).await
     }
 
     async fn events(&self, after: Option<u64>) -> Answer<BoxStream<'static, Event>> {

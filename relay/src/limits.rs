@@ -39,6 +39,8 @@ pub const PROBE: Duration = Duration::from_secs(3);
 pub const ASK: Duration = Duration::from_secs(5);
 /// How long a plan or a preflight may take.
 pub const ASK_LONG: Duration = Duration::from_secs(60);
+/// Longest time for a site to take a bundle: 48 MiB at 2 Mbit/s.
+pub const PUSH: Duration = Duration::from_secs(210);
 /// Bytes of an answer over a link: views of 1,000 nodes with their facts.
 pub const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Longest pause between two reads of a site's views.

@@ -28,6 +28,8 @@ pub const BUNDLE_BYTES: usize = 48 << 20;
 const MANIFEST_BYTES: usize = 32 * 1024;
 /// Bytes of an envelope, checked before it is parsed.
 const ENVELOPE_BYTES: usize = 96 * 1024;
+/// Bytes from a bundle's beginning that hold its manifest whole.
+pub const HEAD_BYTES: usize = 4 + ENVELOPE_BYTES;
 /// Artifacts of one bundle.
 const ARTIFACTS: usize = 64;
 
@@ -236,7 +238,18 @@ pub fn verify_bundle<'a>(
     Ok(VerifiedBundle { digest: envelope.digest(), manifest, publisher, artifacts })
 }
 
-/// Reads what a bundle says of itself without believing it: for lists and messages only.
+/// Whose signature a bundle's manifest has, by its first [`HEAD_BYTES`]: for lists of bundles that were
+/// verified when they were taken.
+///
+/// # Errors
+/// A [`BundleError`] if no publisher signed it.
+pub fn signed_by(head: &[u8], publishers: &[PublicKey]) -> Result<PublicKey, BundleError> {
+    let (envelope, _) = split(head)?;
+    signer(&envelope, publishers)
+}
+
+/// Reads what a bundle says of itself without believing it: for lists and messages only. Its first
+/// [`HEAD_BYTES`] are enough.
 ///
 /// # Errors
 /// A [`BundleError`] if it has no readable manifest.

@@ -7,4 +7,5 @@ pub mod plan;
 pub mod preflight;
 pub mod site;
 pub mod tls;
+pub mod upgrades;
 pub mod views;

@@ -190,8 +190,8 @@ impl Site for AgentSite {
         let keys: Vec<PublicKey> = state.trust().publishers().keys().copied().collect();
         let mut all = Vec::new();
         for digest in self.node.blobs.list() {
-            if let Ok(Some(bytes)) = self.node.blobs.read(&digest) {
-                all.extend(bundle_view(&bytes, &keys, &state));
+            if let Ok(Some((head, size))) = self.node.blobs.head(&digest) {
+                all.extend(bundle_view(&head, size, &keys, &state));
             }
         }
         Ok(all)
@@ -278,7 +278,8 @@ impl Site for AgentSite {
             .blobs
             .write(&digest, &file)
             .map_err(|e| Problem::unavailable("the bundle folder", e, "look at the disk of this node"))?;
-        bundle_view(&file, &keys, &state).ok_or_else(|| Problem::internal("the bundle cannot be read back"))
+        bundle_view(&file, file.len() as u64, &keys, &state)
+            .ok_or_else(|| Problem::internal("the bundle cannot be read back"))
     }
 
     async fn events(&self, after: Option<u64>) -> Answer<BoxStream<'static, Event>> {
@@ -376,16 +377,23 @@ fn find_node(nodes: Vec<NodeView>, name: &str) -> Answer<NodeView> {
     }
 }
 
-fn bundle_view(bytes: &[u8], keys: &[PublicKey], state: &qb_model::state::SiteState) -> Option<BundleView> {
-    let (digest, manifest) = bundle::peek(bytes).ok()?;
-    let publisher = bundle::verify_bundle(bytes, keys)
+/// A bundle that was verified when it was taken, by its beginning; its publisher, if the site accepts
+/// it still.
+fn bundle_view(
+    head: &[u8],
+    size: u64,
+    keys: &[PublicKey],
+    state: &qb_model::state::SiteState,
+) -> Option<BundleView> {
+    let (digest, manifest) = bundle::peek(head).ok()?;
+    let publisher = bundle::signed_by(head, keys)
         .ok()
-        .and_then(|v| state.trust().publishers().get(&v.publisher()).map(|p| p.name.clone()));
+        .and_then(|key| state.trust().publishers().get(&key).map(|p| p.name.clone()));
     Some(BundleView {
         digest,
         name: manifest.name.clone(),
         version: manifest.version.clone(),
-        size: bytes.len() as u64,
+        size,
         publisher,
     })
 }

@@ -19,6 +19,7 @@ use qb_portal::view::{
     WorkView,
 };
 
+use super::upgrades;
 use crate::rpc::Waiting;
 
 /// How old a report may be for the links that it tells of to count: three reports.
@@ -84,6 +85,8 @@ impl Seen<'_> {
         let mut waiting_on: Vec<WaitingOn> = self.nodes().into_iter().filter_map(|n| n.waiting_on).collect();
         waiting_on.extend(self.clusters().into_iter().filter_map(|c| c.waiting_on));
         waiting_on.extend(self.leaderless(alive, voters.len()));
+        let agent_upgrade = upgrades::of_site(self);
+        waiting_on.extend(agent_upgrade.as_ref().and_then(|u| u.waiting_on.clone()));
         waiting_on.sort_by_key(|w| {
             (w.code != "site.leader", w.clears != qb_model::waiting::Clears::Person, w.since)
         });
@@ -103,6 +106,7 @@ impl Seen<'_> {
             term: self.raft.term,
             counts: self.counts(),
             clusters: state.clusters().len() as u32,
+            agent_upgrade,
             waiting_on,
         }
     }
@@ -145,7 +149,7 @@ impl Seen<'_> {
         counts
     }
 
-    fn host(&self, node: &NodeId) -> qb_model::HostName {
+    pub(super) fn host(&self, node: &NodeId) -> qb_model::HostName {
         match self.state.node(node) {
             Some(record) => record.host.clone(),
             // A key's fingerprint is a host name in form: letters, digits and dashes.
@@ -190,6 +194,7 @@ impl Seen<'_> {
             disk_free_bytes: None,
             uptime_s: None,
             work: None,
+            agent_upgrade: None,
             waiting_on: None,
         }
     }
@@ -241,6 +246,7 @@ impl Seen<'_> {
             disk_free_bytes: heard.map(|h| h.report.facts.disk_free_bytes),
             uptime_s: heard.map(|h| h.report.uptime_s),
             work: self.work(record),
+            agent_upgrade: upgrades::of_node(self.state, &record.node),
             waiting_on: why::of_node(self.state, self.board, record, self.now),
             ..self.blank(record.node, record.host.clone(), state, record.since)
         }

@@ -12,10 +12,10 @@ pub const PLAN_BYTES: usize = 132 * 1024;
 pub const PREFLIGHT_BYTES: usize = 64 * 1024;
 /// Nodes in a preflight request: the largest site.
 pub const PREFLIGHT_NODES: usize = 1_000;
-/// Bytes of a pushed bundle's file: manifest and chunk list; the chunks travel in the mesh.
-pub const BUNDLE_BYTES: usize = 8 * 1024 * 1024;
-/// Bundles that are received at a time: 32 MiB of memory at most.
-pub const UPLOADS: usize = 4;
+/// Bytes of a pushed bundle's file: the agent's two programs packed, three times.
+pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
+/// Bundles that are received at a time: 96 MiB of memory at most.
+pub const UPLOADS: usize = 2;
 /// Bytes of one file of the web UI, unpacked: five times the largest.
 pub const PAGE_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of a name, prefix or id in a path: the longest is a host name.
@@ -45,10 +45,10 @@ pub const EVENT_RETRY: Duration = Duration::from_secs(2);
 
 /// Longest time for a small body to arrive: 64 KiB at the speed of a bad mobile line.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(15);
-/// Longest time for a bundle to arrive: 8 MiB at 1 Mbit/s.
-pub const UPLOAD_DEADLINE: Duration = Duration::from_secs(90);
+/// Longest time for a bundle to arrive: 48 MiB at 2 Mbit/s.
+pub const UPLOAD_DEADLINE: Duration = Duration::from_secs(200);
 /// Longest time for an answer to begin: the longest upload and its check, the longest wait.
-pub const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(230);
 
 /// Logins that were begun: more than people at a site; when full, the oldest gives way.
 pub const NONCES: usize = 1_024;

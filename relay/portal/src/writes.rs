@@ -66,7 +66,7 @@ pub(crate) async fn preflight(
 
 /// Adds a bundle, signed by a publisher that the site accepts. Needs the role operator.
 #[utoipa::path(post, path = "/v1/sites/{site}/bundles", tag = "bundle",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bundle's file, at most 8 MiB."),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bundle's file, at most 48 MiB."),
     responses((status = 200, body = BundleView)))]
 pub(crate) async fn push_bundle(here: Here, upload: Upload) -> Shown<BundleView> {
     here.site.push_bundle(upload.file.clone()).await.map(Json)

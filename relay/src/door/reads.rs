@@ -126,6 +126,7 @@ fn blank(site: &LiveSite) -> SiteView {
         relays: Vec::new(),
         counts: Counts::default(),
         clusters: 0,
+        agent_upgrade: None,
         waiting_on: Vec::new(),
     }
 }

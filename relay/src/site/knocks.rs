@@ -91,6 +91,7 @@ impl Waiting {
             disk_free_bytes: None,
             uptime_s: None,
             work: None,
+            agent_upgrade: None,
             waiting_on: Some(WaitingOn::person("node.authorize", self.host.as_str(), text, since, way)),
         }
     }

@@ -50,6 +50,7 @@ pub(crate) fn site(site: &FakeSite, number: u8) -> SiteView {
         relays: vec![],
         counts: Counts::default(),
         clusters: 0,
+        agent_upgrade: None,
         waiting_on: vec![],
     }
 }
@@ -78,6 +79,7 @@ pub(crate) fn nodes(site: &FakeSite) -> Vec<NodeView> {
         disk_free_bytes: None,
         uptime_s: None,
         work: None,
+        agent_upgrade: None,
         waiting_on: None,
     };
     vec![view(101), view(102)]

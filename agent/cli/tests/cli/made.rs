@@ -55,6 +55,7 @@ pub(crate) fn waiting_node(number: u8) -> NodeView {
         disk_free_bytes: None,
         uptime_s: None,
         work: None,
+        agent_upgrade: None,
         waiting_on: None,
         name: host,
     }
@@ -77,6 +78,7 @@ pub(crate) fn site(charter: &Charter, head: Head, first: &NodeView) -> SiteView 
         relays: vec![],
         counts: Counts::default(),
         clusters: 0,
+        agent_upgrade: None,
         waiting_on: Vec::new(),
     }
 }

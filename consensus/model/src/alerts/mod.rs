@@ -93,6 +93,8 @@ pub enum Rule {
     SiteLeader,
     /// An agent ends and is started again, and again. Last, as lists go from node to node by number.
     AgentRestarting,
+    /// An upgrade of agents ended at a node that failed.
+    AgentUpgradeHalted,
 }
 
 impl Rule {
@@ -104,6 +106,7 @@ impl Rule {
         Self::StepFailed,
         Self::SiteLeader,
         Self::AgentRestarting,
+        Self::AgentUpgradeHalted,
     ];
 
     /// The stable name.
@@ -115,6 +118,7 @@ impl Rule {
             Self::StepFailed => "step-failed",
             Self::SiteLeader => "site-leader",
             Self::AgentRestarting => "agent-restarting",
+            Self::AgentUpgradeHalted => "agent-upgrade-halted",
         }
     }
 
@@ -123,7 +127,9 @@ impl Rule {
         match self {
             Self::NodeSilent | Self::DiskNearlyFull => Layer::Host,
             Self::ClusterDegraded => Layer::Kubernetes,
-            Self::StepFailed | Self::SiteLeader | Self::AgentRestarting => Layer::Qb,
+            Self::StepFailed | Self::SiteLeader | Self::AgentRestarting | Self::AgentUpgradeHalted => {
+                Layer::Qb
+            }
         }
     }
 
@@ -139,6 +145,7 @@ impl Rule {
             Self::AgentRestarting => {
                 format!("on {subject}: journalctl -u qb-agent -p warning; qb node show {subject}")
             }
+            Self::AgentUpgradeHalted => "qb agent list".to_owned(),
         }
     }
 
@@ -155,7 +162,7 @@ impl Rule {
     /// report counts as fresh, so that a single one resolves nothing.
     fn clear_ms(self) -> u64 {
         match self {
-            Self::DiskNearlyFull => 0,
+            Self::DiskNearlyFull | Self::AgentUpgradeHalted => 0,
             Self::ClusterDegraded => 5_000,
             _ => 3_000,
         }

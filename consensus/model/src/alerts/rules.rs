@@ -8,7 +8,7 @@ use crate::action::NodeRole;
 use crate::board::{Heard, NodeReport, RESTARTS_MS, StepState};
 use crate::ids::Millis;
 use crate::plan::why::{self, SILENT_MS};
-use crate::state::{Cluster, ClusterPhase, NodeRecord};
+use crate::state::{AgentUpgrade, Cluster, ClusterPhase, NodeRecord, UpgradePhase};
 
 /// A report is fresh for this long: half a silence, so that between fresh and silent is room.
 const FRESH_MS: u64 = SILENT_MS / 2;
@@ -60,6 +60,10 @@ pub(super) fn readings(scene: &Scene<'_>, now: Millis, before: &Kept) -> BTreeMa
         add(Rule::DiskNearlyFull, look.disk(node, before.severity(&key)));
         add(Rule::StepFailed, look.step(node));
         add(Rule::AgentRestarting, look.restarts(node));
+    }
+    if let Some(upgrade) = scene.state.agent_upgrade() {
+        let key = (Rule::AgentUpgradeHalted, About::Site);
+        all.insert(key, (scene.state.name().to_string(), look.upgrade(upgrade)));
     }
     for cluster in scene.state.clusters().values().filter(|c| c.phase == ClusterPhase::Ready) {
         let key = (Rule::ClusterDegraded, About::Cluster(cluster.name.clone()));
@@ -170,6 +174,14 @@ impl Look<'_> {
             (None, Some(work)) if work.error.is_some() && work.state != StepState::Done => Reading::Unsure,
             (None, _) => Reading::Well,
         }
+    }
+
+    /// An upgrade that an owner stopped is what somebody wanted.
+    fn upgrade(&self, upgrade: &AgentUpgrade) -> Reading {
+        let UpgradePhase::Halted { node: Some(node), why } = &upgrade.phase else { return Reading::Well };
+        let host = self.scene.state.node(node).map(|n| n.host.to_string()).unwrap_or_default();
+        let text = cut(format!("has a halted upgrade to agent {}: {host} {why}", upgrade.version));
+        Reading::Bad(Trouble { severity: Severity::Warning, text, since: upgrade.since })
     }
 
     fn cluster(&self, cluster: &Cluster) -> Reading {

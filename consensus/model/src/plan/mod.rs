@@ -3,6 +3,7 @@
 //! no intent implies.
 
 pub mod place;
+pub mod upgrade;
 pub mod why;
 
 use crate::assignment::Stage;

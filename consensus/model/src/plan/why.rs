@@ -32,7 +32,7 @@ pub fn of_node(state: &SiteState, board: &Board, node: &NodeRecord, now: Millis)
 }
 
 /// A sentence of at most [`LONGEST`] characters: the rest is in the findings and steps themselves.
-fn fit(mut cause: WaitingOn) -> WaitingOn {
+pub(super) fn fit(mut cause: WaitingOn) -> WaitingOn {
     let room = LONGEST.saturating_sub(cause.subject.chars().count() + 1).max(LONGEST / 3);
     if cause.text.chars().count() > room {
         cause.text = cause.text.chars().take(room - 1).collect();
@@ -82,7 +82,7 @@ fn cause_of_node(state: &SiteState, board: &Board, node: &NodeRecord, now: Milli
     }
 }
 
-fn held(subject: &str, intent: &Digest, since: Millis) -> WaitingOn {
+pub(super) fn held(subject: &str, intent: &Digest, since: Millis) -> WaitingOn {
     WaitingOn::person(
         "intent.held",
         subject,
@@ -368,6 +368,14 @@ pub fn of_intent(state: &SiteState, board: &Board, digest: &Digest, now: Millis)
     let live = state.intents().get(digest)?;
     if live.finished.is_some() {
         return None;
+    }
+    if let Some(upgrade) = state.agent_upgrade().filter(|u| u.cites.digest == *digest) {
+        if live.held {
+            return Some(held("upgrade", digest, upgrade.since));
+        }
+        let (all, left) = (state.nodes().len(), state.nodes().keys().filter(|n| !upgrade.is_done(n)).count());
+        let text = format!("waits for {left} of {all} nodes to run {}", upgrade.version);
+        return Some(WaitingOn::itself("agent.rolling", "upgrade", text, upgrade.since));
     }
     let cluster: Option<&Name> = state
         .clusters()

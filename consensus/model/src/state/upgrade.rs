@@ -344,9 +344,10 @@ impl SiteState {
         let text = format!("runs agent {version}, not {}: {why}", order.version);
         let Some(upgrade) = &mut self.agents.upgrade else { return Err("no upgrade".into()) };
         let rolling = upgrade.rolling();
-        upgrade.nodes.insert(command.node, NodeUpgrade::Returned { at, version, why: why.clone() });
+        let halted = format!("returned to {version}: {why}");
+        upgrade.nodes.insert(command.node, NodeUpgrade::Returned { at, version, why });
         if rolling {
-            self.halt(Some(command.node), why);
+            self.halt(Some(command.node), halted);
         }
         Ok(text)
     }

@@ -17,8 +17,9 @@ pub use intent::{
     PreflightView, Says,
 };
 pub use login::{LoginChallenge, LoginView};
-pub use node::{NodeState, NodeView, WorkView};
+pub use node::{NodeState, NodeUpgradeState, NodeUpgradeView, NodeView, WorkView};
 pub use problem::Problem;
 pub use site::{
-    AdminKeyView, AdminView, BundleView, Counts, DoorView, Head, LinkView, RelayView, SiteView, VoterView,
+    AdminKeyView, AdminView, AgentUpgradeState, AgentUpgradeView, BundleView, Counts, DoorView, Head,
+    LinkView, RelayView, SiteView, VoterView,
 };

@@ -45,6 +45,34 @@ pub struct WorkView {
     pub error: Option<String>,
 }
 
+/// How far a node is in an upgrade of agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeUpgradeState {
+    /// It has no order yet.
+    Waits,
+    /// It has its order.
+    Ordered,
+    /// It runs the version.
+    Done,
+    /// It runs the version before again, or never left it.
+    Returned,
+    /// The site gave it up and halted the upgrade.
+    Failed,
+}
+
+/// A node in the last upgrade of agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeUpgradeView {
+    /// How far it is.
+    pub state: NodeUpgradeState,
+    /// Since when; none while it waits.
+    #[schema(value_type = Option<u64>)]
+    pub since: Option<Millis>,
+    /// Why it returned or was given up.
+    pub why: Option<String>,
+}
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
@@ -100,6 +128,10 @@ pub struct NodeView {
     pub uptime_s: Option<u64>,
     /// What it is doing.
     pub work: Option<WorkView>,
+    /// How far it is in the last upgrade of agents, if there was one. Doors that are older than this field
+    /// leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_upgrade: Option<NodeUpgradeView>,
     /// Why nothing happens.
     #[schema(value_type = Option<mirror::WaitingOn>)]
     pub waiting_on: Option<WaitingOn>,

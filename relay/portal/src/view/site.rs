@@ -101,9 +101,55 @@ pub struct SiteView {
     pub counts: Counts,
     /// Clusters in all.
     pub clusters: u32,
+    /// The last upgrade of agents, if there was one. Doors that are older than this field leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_upgrade: Option<AgentUpgradeView>,
     /// Why nothing happens.
     #[schema(value_type = Vec<mirror::WaitingOn>)]
     pub waiting_on: Vec<WaitingOn>,
+}
+
+/// Where an upgrade of agents is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentUpgradeState {
+    /// Nodes are upgraded, one wave after the other.
+    Rolling,
+    /// Nobody else is upgraded.
+    Halted,
+    /// Every node runs the version.
+    Done,
+}
+
+/// An upgrade of all agents. How far each node is, its own view says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentUpgradeView {
+    /// The intent that ordered it.
+    #[schema(value_type = String)]
+    pub intent: Digest,
+    /// Digest of the bundle.
+    #[schema(value_type = String)]
+    pub bundle: Digest,
+    /// The version that it brings.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// Names of the first wave.
+    #[schema(value_type = Vec<String>)]
+    pub first: Vec<HostName>,
+    /// Nodes at the same time.
+    pub batch: u16,
+    /// Where it is.
+    pub state: AgentUpgradeState,
+    /// Since when.
+    #[schema(value_type = u64)]
+    pub since: Millis,
+    /// Nodes that run the version.
+    pub done: u32,
+    /// Nodes of the site.
+    pub nodes: u32,
+    /// What it waits for, or why it is halted and what begins it again.
+    #[schema(value_type = Option<mirror::WaitingOn>)]
+    pub waiting_on: Option<WaitingOn>,
 }
 
 /// The node that answers.

@@ -141,6 +141,7 @@ pub fn site_view() -> SiteView {
         relays: vec![],
         counts: Counts::default(),
         clusters: 0,
+        agent_upgrade: None,
         waiting_on: vec![waiting()],
     }
 }
@@ -169,6 +170,7 @@ pub fn node_view() -> NodeView {
         disk_free_bytes: None,
         uptime_s: None,
         work: None,
+        agent_upgrade: None,
         waiting_on: None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use futures::stream::{self, StreamExt as _};
 use qb_model::NodeId;
-use qb_portal::limits::{BUNDLE_BYTES, ENVELOPE_BYTES, PLAN_BYTES};
+use qb_portal::limits::{BUNDLE_BYTES, ENVELOPE_BYTES, PLAN_BYTES, UPLOADS};
 use qb_portal::paths;
 use qb_portal::view::IntentState;
 use serde_json::json;
@@ -111,7 +111,7 @@ async fn bundles_on_their_way_are_few() {
         async move { ask.send(&door).await }
     };
     let never = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-    let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(send(never()))).collect();
+    let mut waiting: Vec<_> = (0..UPLOADS).map(|_| Box::pin(send(never()))).collect();
     for one in &mut waiting {
         assert!(futures::poll!(one.as_mut()).is_pending());
     }
