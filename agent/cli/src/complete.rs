@@ -107,7 +107,7 @@ fn live(path: &[&str], id: &str, used: &[String]) -> Option<What> {
         (_, "site") | (["site", "use"], _) => What::Sites,
         (_, "key") | (["key", "show" | "export-public"], "name") => What::Keys,
         (["node", "authorize"], "nodes") => What::Waiting,
-        (["node", _], "node") => What::Nodes,
+        (["node", _], "node") | (["agent", "upgrade"], "first") => What::Nodes,
         (["cluster", "create"], _) => return None,
         (["cluster", "attach"], "nodes" | "control_plane") | (["preflight"], "nodes") => What::Pool,
         (["cluster", "detach"], "nodes") => What::Members(first()),

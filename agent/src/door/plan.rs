@@ -1,5 +1,6 @@
 //! What an intent would do: placement and every step on every node. Pure; changes nothing.
 
+use qb_consensus::RaftView;
 use qb_drivers::Observed;
 use qb_model::action::{Action, PlacedNode, Placement};
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
@@ -13,12 +14,16 @@ use qb_model::{Generation, Name, NodeId};
 use qb_portal::view::{Head, PlanView, PlannedNode, PlannedStage, Problem};
 use sha2::{Digest as _, Sha256};
 
+use super::upgrades;
+
 /// The intent of a plan request, and where it is planned.
 pub struct Planner<'a> {
     /// The state.
     pub state: &'a SiteState,
     /// The board, for zones.
     pub board: &'a Board,
+    /// The Raft group, for who votes and leads.
+    pub raft: &'a RaftView,
     /// Where the site stands.
     pub head: Head,
 }
@@ -75,6 +80,9 @@ impl Planner<'_> {
             Action::NodeRevoke { node, .. } => {
                 let host = self.state.node(node).map(|n| n.host.to_string()).unwrap_or_default();
                 view.changes.push(format!("- node {host}  out for good: its key never comes back"));
+            }
+            Action::AgentUpgrade { version, first, batch, .. } => {
+                view.changes = upgrades::planned(self, version, first, *batch);
             }
             _ => view.changes.push(format!("~ {}", view.sentence)),
         }

@@ -258,7 +258,8 @@ impl Site for AgentSite {
             .map_err(|e| Problem::malformed("payload", e, "send the payload that `qb` would sign"))?;
         Ok(self
             .seen(false, |seen| {
-                Planner { state: seen.state, board: seen.board, head: seen.head() }.plan(&intent)
+                let (state, board, raft) = (seen.state, seen.board, seen.raft);
+                Planner { state, board, raft, head: seen.head() }.plan(&intent)
             })
             .await)
     }

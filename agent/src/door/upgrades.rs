@@ -1,11 +1,14 @@
 //! The upgrade of agents as the API shows it: pure functions.
 
-use qb_model::plan::upgrade::{Scene, waiting_on};
+use std::collections::BTreeSet;
+
+use qb_model::plan::upgrade::{Scene, waiting_on, waves};
 use qb_model::state::{NodeUpgrade, SiteState, UpgradePhase};
 use qb_model::waiting::WaitingOn;
-use qb_model::{Millis, NodeId};
+use qb_model::{Millis, NodeId, Version};
 use qb_portal::view::{AgentUpgradeState, AgentUpgradeView, NodeUpgradeState, NodeUpgradeView};
 
+use super::plan::Planner;
 use super::views::Seen;
 
 /// What the upgrade waits for, as far as this door can tell: it does not know since when the leader
@@ -64,4 +67,40 @@ pub fn of_node(state: &SiteState, node: &NodeId) -> Option<NodeUpgradeView> {
         (None, None) if upgrade.phase == UpgradePhase::Done => return None,
         (None, None) => view(NodeUpgradeState::Waits, None, None),
     })
+}
+
+/// What an upgrade would do, wave by wave, one line each.
+pub fn planned(planner: &Planner<'_>, version: &Version, first: &[NodeId], batch: u16) -> Vec<String> {
+    let state = planner.state;
+    let voters: BTreeSet<NodeId> = planner.raft.voters.values().copied().collect();
+    let scene = Scene {
+        state,
+        board: planner.board,
+        leader: planner.raft.leader,
+        voters: &voters,
+        changing: planner.raft.joint,
+        watching: state.log_time(),
+        now: state.log_time(),
+    };
+    let runs = |node: &NodeId| planner.board.get(node).map(|h| h.report.facts.agent.clone());
+    let host = |node: &NodeId| {
+        let name = state.node(node).map(|n| n.host.to_string()).unwrap_or_default();
+        match runs(node) {
+            Some(runs) => format!("{name} ({runs})"),
+            None => format!("{name} (away: when it returns)"),
+        }
+    };
+    let waves = waves(&scene, first, batch);
+    let mut lines =
+        vec![format!("~ agents  > {version}, {} nodes in {} waves", state.nodes().len(), waves.len())];
+    lines.extend(waves.iter().enumerate().map(|(at, wave)| {
+        let nodes = wave.nodes.iter().map(host).collect::<Vec<_>>().join(", ");
+        let how = match (wave.votes, wave.leads) {
+            (_, true) => "  leads: hands over first",
+            (true, false) => "  votes: goes alone",
+            _ => "",
+        };
+        format!("~ wave {}  {nodes}{how}", at + 1)
+    }));
+    lines
 }

@@ -79,6 +79,11 @@ pub const BUNDLE: &str = "Examples:
   qb bundle list
   qb bundle build --driver rehearsal -o rehearsal.qbb
   qb bundle push rehearsal.qbb";
+/// Of `qb agent`.
+pub const AGENT: &str = "Examples:
+  qb agent list
+  qb agent upgrade agent-0.2.0.qbb --first lyon-r1-01 --plan
+  qb agent stop";
 /// Of `qb bundle trust`.
 pub const BUNDLE_TRUST: &str = "Examples:
   qb bundle trust acme KEY --plan

@@ -1,5 +1,6 @@
 //! The command line: `qb [flags] <noun> <verb> [OBJECT...]`. Nouns are singular, as in the API.
 
+pub mod agent;
 pub mod cluster;
 pub mod help;
 pub mod node;
@@ -159,6 +160,9 @@ pub enum Command {
     /// What clusters are installed from
     #[command(subcommand, after_help = help::BUNDLE)]
     Bundle(trust::BundleCommand),
+    /// The agents of all nodes, and their upgrade
+    #[command(subcommand, after_help = help::AGENT)]
+    Agent(agent::AgentCommand),
     /// Who may sign
     #[command(subcommand, after_help = help::ADMIN)]
     Admin(trust::AdminCommand),
@@ -209,6 +213,7 @@ impl Command {
             Self::Bundle(c) => c.changes(),
             Self::Intent(c) => c.changes(),
             Self::Relay(c) => c.changes(),
+            Self::Agent(c) => c.changes(),
             _ => false,
         }
     }
@@ -218,6 +223,7 @@ impl Command {
         match self {
             Self::Node(c) => !c.changes(),
             Self::Cluster(c) => !c.changes(),
+            Self::Agent(c) => !c.changes(),
             Self::Site(c) => matches!(c, site::SiteCommand::Status),
             Self::Intent(c) => matches!(c, rest::IntentCommand::List | rest::IntentCommand::Show { .. }),
             Self::Alert(_) | Self::Events(_) => true,

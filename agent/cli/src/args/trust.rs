@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use qb_model::{Name, PublicKey};
+use qb_model::{Name, PublicKey, Version};
 
 /// Verbs on admins.
 #[derive(Debug, Subcommand)]
@@ -189,6 +189,15 @@ pub enum BundleCommand {
         /// The driver
         #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
         driver: Name,
+        /// Of driver agent: the version that the two programs have
+        #[arg(long, value_name = "VERSION", requires = "from")]
+        version: Option<Version>,
+        /// Of driver agent: the folder with the programs qb-agent and qb-exec
+        #[arg(long, value_name = "DIR", requires = "version")]
+        from: Option<PathBuf>,
+        /// Of driver agent: the oldest agent that can be upgraded to it
+        #[arg(long, value_name = "VERSION", requires = "from")]
+        min_agent: Option<Version>,
     },
 }
 

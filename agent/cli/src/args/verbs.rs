@@ -73,8 +73,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("qb bundle distrust", "  qb bundle list\n  qb bundle distrust KEY --plan\n  qb bundle distrust KEY"),
     (
         "qb bundle build",
-        "  qb bundle build\n  qb bundle build --driver rehearsal\n  qb bundle build -o rehearsal.qbb",
+        "  qb bundle build\n  qb bundle build --driver rehearsal -o rehearsal.qbb\n  qb bundle build --driver agent --version 0.2.0 --from target/release",
     ),
+    ("qb agent list", "  qb agent list\n  qb agent list --watch\n  qb agent list -o json"),
+    (
+        "qb agent upgrade",
+        "  qb agent upgrade agent-0.2.0.qbb --first lyon-r1-01 --plan\n  qb agent upgrade agent-0.2.0.qbb --first lyon-r1-01,lyon-r2-01 --batch 3\n  qb agent upgrade 4f2aQ9xk --first-zone r3",
+    ),
+    ("qb agent stop", "  qb agent stop --plan\n  qb agent stop\n  qb agent stop --yes"),
     ("qb admin list", "  qb admin list\n  qb admin list -o json\n  qb admin list -o name"),
     (
         "qb admin add",

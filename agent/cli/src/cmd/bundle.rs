@@ -1,6 +1,9 @@
 //! `qb bundle`, and the bundle that a new cluster installs from. The rehearsal's bundle is built and
 //! signed here when the site holds none.
 
+use std::path::Path;
+
+use qb_drivers::agent::{AGENT, PROGRAM_BYTES, PROGRAMS, Programs, build_agent_bundle};
 use qb_drivers::build_rehearsal_bundle;
 use qb_drivers::bundle::{BUNDLE_BYTES, assemble, peek};
 use qb_model::action::Action;
@@ -23,6 +26,8 @@ use super::watch::{Shown, once};
 
 /// The driver whose bundle `qb` can build.
 const REHEARSAL: &str = "rehearsal";
+/// The oldest agent that knows how to upgrade itself.
+const OLDEST_AGENT: &str = "0.1.0";
 /// The version of the rehearsal that is built.
 const VERSION: &str = "1.36.2";
 
@@ -47,15 +52,38 @@ pub async fn run(ctx: &Ctx, verb: BundleCommand) -> Result<(), CliError> {
             let again = format!("qb bundle distrust {key}");
             trust(ctx, Change::new(Action::PublisherRemove { key }, again)).await
         }
-        BundleCommand::Build { driver } => {
+        BundleCommand::Build { driver, version: Some(version), from: Some(from), min_agent } => {
+            if driver.as_str() != AGENT {
+                return Err(CliError::usage(format!("--from goes with --driver {AGENT}, not {driver}.")));
+            }
+            let oldest = min_agent.map_or_else(|| OLDEST_AGENT.parse(), Ok)?;
+            let (digest, bytes) = build_agent(ctx, &ctx.here()?, &version, &oldest, &from)?;
+            built(ctx, &format!("{driver}-{version}"), &digest, &bytes, |file| {
+                format!("qb agent upgrade {file} --first NODE --plan")
+            })
+        }
+        BundleCommand::Build { driver, .. } => {
             let (digest, bytes) = build(ctx, &ctx.here()?, &driver)?;
-            let path = ctx.file().map_or_else(|| format!("{driver}-{VERSION}.qbb").into(), ToOwned::to_owned);
-            files::write(&path, &bytes, 0o644, false)?;
-            ctx.out.print(&digest.to_string())?;
-            ctx.out.hint(&format!("Written to {}.  next: qb bundle push {}", path.display(), path.display()));
-            Ok(())
+            built(ctx, &format!("{driver}-{VERSION}"), &digest, &bytes, |file| {
+                format!("qb bundle push {file}")
+            })
         }
     }
+}
+
+fn built(
+    ctx: &Ctx,
+    name: &str,
+    digest: &Digest,
+    bytes: &[u8],
+    next: impl Fn(&str) -> String,
+) -> Result<(), CliError> {
+    let path = ctx.file().map_or_else(|| format!("{name}.qbb").into(), ToOwned::to_owned);
+    files::write(&path, bytes, 0o644, false)?;
+    ctx.out.print(&digest.to_string())?;
+    let shown = path.display().to_string();
+    ctx.out.hint(&format!("Written to {shown}.  next: {}", next(&shown)));
+    Ok(())
 }
 
 async fn trust(ctx: &Ctx, change: Change) -> Result<(), CliError> {
@@ -111,6 +139,10 @@ async fn list(session: &Session<'_>) -> Result<(), CliError> {
 /// # Errors
 /// No such driver can be built here, or there is no publisher key.
 pub fn build(ctx: &Ctx, here: &Here, driver: &Name) -> Result<(Digest, Vec<u8>), CliError> {
+    if driver.as_str() == AGENT {
+        return Err(CliError::usage("A bundle of the agent is built from its two programs.")
+            .remedy("qb bundle build --driver agent --version VERSION --from DIR"));
+    }
     if driver.as_str() != REHEARSAL {
         return Err(CliError::usage(format!("qb cannot build a bundle of driver {driver}."))
             .remedy("take a bundle of its publisher: qb bundle push FILE"));
@@ -121,6 +153,34 @@ pub fn build(ctx: &Ctx, here: &Here, driver: &Name) -> Result<(Digest, Vec<u8>),
         build_rehearsal_bundle(&version, now()).map_err(|e| CliError::failed(sentence(&e.to_string())))?;
     let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key.secret]);
     Ok((envelope.digest(), assemble(&envelope, &artifacts)))
+}
+
+/// Builds a bundle of the agent from the folder with its two programs, signed with the site's
+/// publisher key.
+///
+/// # Errors
+/// A program is missing, is none for a machine that qb knows, or there is no publisher key.
+pub fn build_agent(
+    ctx: &Ctx,
+    here: &Here,
+    version: &Version,
+    oldest: &Version,
+    from: &Path,
+) -> Result<(Digest, Vec<u8>), CliError> {
+    let [agent, exec] = PROGRAMS;
+    let read = |name: &str| files::read(&from.join(name), PROGRAM_BYTES);
+    let (agent, exec) = (read(agent)?, read(exec)?);
+    let programs = Programs { agent: &agent, exec: &exec };
+    let (manifest, artifacts) = build_agent_bundle(version, oldest, now(), &programs)
+        .map_err(|e| CliError::usage(sentence(&e.to_string())))?;
+    let key = ctx.open_key(&publisher(here)?, Kind::Publisher, &here.name)?;
+    let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key.secret]);
+    let bytes = assemble(&envelope, &artifacts);
+    if bytes.len() > BUNDLE_BYTES {
+        let text = format!("The bundle has {} bytes, at most {BUNDLE_BYTES} are taken.", bytes.len());
+        return Err(CliError::usage(text).remedy("build the programs for release, without debug information"));
+    }
+    Ok((envelope.digest(), bytes))
 }
 
 fn publisher(here: &Here) -> Result<Name, CliError> {

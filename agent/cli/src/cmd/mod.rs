@@ -1,6 +1,7 @@
 //! The verbs: one file a noun. Each asks, decides, prints; what they decide is tested without a door.
 
 pub mod admin;
+pub mod agent;
 pub mod attach;
 pub mod audit;
 pub mod authorize;
@@ -18,6 +19,7 @@ pub mod portal;
 pub mod preflight;
 pub mod relay;
 pub mod rest;
+pub mod rollout;
 pub mod site;
 pub mod state;
 pub mod verify;
@@ -64,6 +66,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Preflight(args) => return preflight::run(ctx, args).await,
         Command::Intent(verb) => intent::run(ctx, verb).await?,
         Command::Bundle(verb) => bundle::run(ctx, verb).await?,
+        Command::Agent(verb) => agent::run(ctx, verb).await?,
         Command::Admin(verb) => admin::run(ctx, verb).await?,
         Command::Relay(verb) => relay::run(ctx, verb).await?,
         Command::Policy(verb) => admin::policy(ctx, verb).await?,

@@ -78,6 +78,43 @@ pub fn next(scene: &Scene<'_>) -> Vec<Move> {
     }
 }
 
+/// Nodes that would be upgraded together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wave {
+    /// The nodes, by host name.
+    pub nodes: Vec<NodeId>,
+    /// Whether it is a voter, which goes alone.
+    pub votes: bool,
+    /// Whether it leads now, and hands over first.
+    pub leads: bool,
+}
+
+/// The waves of an upgrade as they would be if everybody stayed as they are: for `--plan`.
+pub fn waves(scene: &Scene<'_>, first: &[NodeId], batch: u16) -> Vec<Wave> {
+    let mut waves = Vec::new();
+    let (front, rest): (Vec<_>, Vec<_>) = scene.state.nodes().values().partition(|n| first.contains(&n.node));
+    for mut part in [front, rest] {
+        by_host(&mut part);
+        let (mut voters, others): (Vec<_>, Vec<_>) = part.into_iter().partition(|n| scene.votes(n));
+        // A batch is never 0: bounds of the signed form.
+        for batch in others.chunks(usize::from(batch.max(1))) {
+            let nodes = batch.iter().map(|n| n.node).collect();
+            waves.push(Wave { nodes, votes: false, leads: false });
+        }
+        voters.sort_by_key(|n| Some(n.node) == scene.leader);
+        waves.extend(voters.iter().map(|n| Wave {
+            nodes: vec![n.node],
+            votes: true,
+            leads: Some(n.node) == scene.leader && scene.voters.len() > 1,
+        }));
+    }
+    waves
+}
+
+fn by_host(nodes: &mut [&NodeRecord]) {
+    nodes.sort_by(|a, b| (&a.host, a.node).cmp(&(&b.host, b.node)));
+}
+
 impl<'a> Scene<'a> {
     fn decide(&self) -> Next {
         let Some(upgrade) = self.state.agent_upgrade().filter(|u| u.rolling()) else { return Next::Nothing };
@@ -114,7 +151,7 @@ impl<'a> Scene<'a> {
         let first: Vec<&NodeRecord> =
             all.iter().copied().filter(|n| upgrade.first.contains(&n.node)).collect();
         let mut wave = if first.is_empty() { all } else { first };
-        wave.sort_by(|a, b| (&a.host, a.node).cmp(&(&b.host, b.node)));
+        by_host(&mut wave);
         let (ready, away): (Vec<_>, Vec<_>) = wave.into_iter().partition(|n| self.ready(n));
         let (voters, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|n| self.votes(n));
         if !others.is_empty() {
