@@ -99,7 +99,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NodeSilent,
         Self::DiskNearlyFull,
         Self::ClusterDegraded,
