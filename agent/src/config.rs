@@ -62,6 +62,9 @@ pub struct Options {
     /// While this file exists no step runs on the host [default: /etc/qb/hold]
     #[arg(long, value_name = "FILE")]
     pub hold: Option<PathBuf>,
+    /// Socket of an executor that is a process of its own; without it the agent carries out orders itself
+    #[arg(long, value_name = "PATH", env = "QB_EXEC_SOCKET")]
+    pub exec_socket: Option<PathBuf>,
     /// HTTP proxy on the way to relays, http://HOST:PORT; never taken from other variables
     #[arg(long, value_name = "URL", env = "QB_RELAY_PROXY")]
     pub relay_proxy: Option<String>,
@@ -188,6 +191,7 @@ impl Options {
             host_name: self.host_name.or(below.host_name),
             zone: self.zone.or(below.zone),
             hold: self.hold.or(below.hold),
+            exec_socket: self.exec_socket.or(below.exec_socket),
             relay_proxy: self.relay_proxy.or(below.relay_proxy),
             relay_proxy_auth: self.relay_proxy_auth.or(below.relay_proxy_auth),
             relay_outer_tls: self.relay_outer_tls.or(below.relay_outer_tls),
@@ -233,6 +237,7 @@ impl Options {
             host_name: self.host_name,
             zone: self.zone.unwrap_or_default(),
             hold: self.hold.unwrap_or_else(|| PathBuf::from(HOLD)),
+            exec_socket: self.exec_socket,
             relay_proxy: self.relay_proxy,
             relay_proxy_auth: self.relay_proxy_auth,
             relay_outer_tls: self.relay_outer_tls.unwrap_or_default(),
@@ -263,6 +268,8 @@ pub struct Config {
     pub zone: String,
     /// While this file exists no step runs on the host.
     pub hold: PathBuf,
+    /// Socket of an executor of its own; none: the agent carries out orders itself.
+    pub exec_socket: Option<PathBuf>,
     /// HTTP proxy on the way to relays.
     pub relay_proxy: Option<String>,
     /// File with its credentials.

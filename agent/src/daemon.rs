@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use qb_consensus::{Consensus, ConsensusConfig, OpenError, Timing};
-use qb_exec::{Exec, ExecConfig, SealSecret};
 use qb_mesh::{Mesh, MeshConfig, MeshTask, SecretKey};
 use qb_model::NodeId;
 use qb_model::action::RevokeMode;
@@ -23,6 +22,7 @@ use crate::config::Config;
 use crate::door::site::AgentSite;
 use crate::door::tls;
 use crate::events::Events;
+use crate::executor::Executor;
 use crate::handler::MeshHandler;
 use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
@@ -30,8 +30,8 @@ use crate::node::{Node, Parts};
 use crate::start::Prepared;
 use crate::transport::MeshTransport;
 use crate::{
-    attest, bundles, enroll, files, found, host, knock, leader, reconcile, report, said, seats, service,
-    start, uplink,
+    attest, bundles, enroll, executor, files, found, host, knock, leader, reconcile, report, said, seats,
+    service, start, uplink,
 };
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
@@ -178,14 +178,10 @@ async fn start_mesh(node: &Arc<Node>) -> Result<MeshTask> {
 }
 
 async fn start_exec(node: &Arc<Node>) -> Result<()> {
-    let exec = Exec::open(ExecConfig {
-        root: node.config.state.join("exec"),
-        hold: node.config.hold.clone(),
-        node: node.id(),
-        seal_secret: SealSecret::from_bytes(node.identity.seal_secret.clone()),
-        stand_in: std::env::current_exe().context("cannot find this program's own file")?,
-    })
-    .await?;
+    let exec = match &node.config.exec_socket {
+        Some(socket) => Executor::apart(socket.clone()),
+        None => Executor::inside(node).await?,
+    };
     let _ = node.exec.set(exec);
     Ok(())
 }
@@ -240,6 +236,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(leader::run(node.clone()));
     tasks.spawn(attest::run(node.clone()));
     tasks.spawn(reconcile::run(node.clone()));
+    tasks.spawn(executor::watch(node.clone()));
 }
 
 /// Knocks until let in, and goes on with a founding that was cut short.

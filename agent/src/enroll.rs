@@ -1,44 +1,14 @@
-//! The enrolment file: charter, relays, seeds. Never a token, never a secret.
+//! The enrolment file on this machine. Its form is the model's: the executor reads it as well.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use qb_model::SiteId;
-use qb_model::charter::{Charter, CharterRelay};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use qb_model::charter::Charter;
+pub use qb_model::enrolment::Enrolment;
+use qb_model::enrolment::EnrolmentError;
+use qb_model::limits::ENROLMENT_BYTES;
 
 use crate::door::views::words_of;
 use crate::files;
-use crate::uplink::MAX_RELAYS;
-
-/// Most bytes of an enrolment file.
-const MAX_BYTES: u64 = 64 * 1024;
-/// Most seeds in it.
-const MAX_SEEDS: usize = 64;
-
-/// The file's form.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Form {
-    v: u8,
-    charter: Box<RawValue>,
-    relays: Vec<CharterRelay>,
-    seeds: Vec<String>,
-}
-
-/// What a node knows of its site before it is let in.
-#[derive(Debug, Clone)]
-pub struct Enrolment {
-    /// The charter's envelope, as shipped.
-    pub charter: Vec<u8>,
-    /// The site.
-    pub site: SiteId,
-    /// Where to knock: addresses of knock ports.
-    pub seeds: Vec<SocketAddr>,
-    /// Relays to knock through, besides the charter's. Nothing else is expected of them.
-    pub relays: Vec<CharterRelay>,
-}
 
 /// Why an enrolment file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +27,7 @@ pub enum EnrolError {
         /// Which file.
         path: String,
         /// What is wrong.
-        why: String,
+        why: EnrolmentError,
     },
 }
 
@@ -114,10 +84,10 @@ impl Chosen {
 }
 
 fn look(path: &Path) -> Looked {
-    let held = match files::read_bounded(path, MAX_BYTES) {
+    let held = match files::read_bounded(path, ENROLMENT_BYTES as u64) {
         Err(e) => Err(e.into()),
         Ok(None) => Ok(None),
-        Ok(Some(bytes)) => match parse(&bytes) {
+        Ok(Some(bytes)) => match Enrolment::parse(&bytes) {
             Ok(enrolment) => Ok(Some((bytes, enrolment))),
             Err(why) => Err(EnrolError::Malformed { path: path.display().to_string(), why }),
         },
@@ -193,27 +163,6 @@ pub fn install(file: &Path, into: &Path, state: &Path) -> anyhow::Result<String>
     ))
 }
 
-fn parse(bytes: &[u8]) -> Result<Enrolment, String> {
-    let form: Form = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    if form.v != 1 {
-        return Err(format!("v is {}, this agent reads 1: install a newer agent", form.v));
-    }
-    if form.seeds.len() > MAX_SEEDS {
-        return Err(format!("seeds has {} entries, at most {MAX_SEEDS}", form.seeds.len()));
-    }
-    if form.relays.len() > MAX_RELAYS {
-        return Err(format!("relays has {} entries, at most {MAX_RELAYS}", form.relays.len()));
-    }
-    let charter = form.charter.get().as_bytes().to_vec();
-    let verified = Charter::verify(&charter).map_err(|e| format!("charter: {e}"))?;
-    let seeds = form
-        .seeds
-        .iter()
-        .map(|s| s.parse().map_err(|_| format!("seeds: {s:?} is not ADDRESS:PORT")))
-        .collect::<Result<Vec<SocketAddr>, String>>()?;
-    Ok(Enrolment { charter, site: verified.site_id(), seeds, relays: form.relays })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,14 +184,9 @@ mod tests {
             issued_ms: qb_model::Millis(1_800_000_000_000),
         };
         let charter = body.sign(&[&signer]).to_bytes();
-        let charter: Box<RawValue> = serde_json::from_slice(&charter).unwrap();
-        serde_json::to_vec(&Form {
-            v: 1,
-            charter,
-            relays: Vec::new(),
-            seeds: seeds.iter().map(ToString::to_string).collect(),
-        })
-        .unwrap()
+        let charter: serde_json::Value = serde_json::from_slice(&charter).unwrap();
+        let form = serde_json::json!({ "v": 1, "charter": charter, "relays": [], "seeds": seeds });
+        serde_json::to_vec(&form).unwrap()
     }
 
     struct Dir(PathBuf);
@@ -342,16 +286,5 @@ mod tests {
         assert!(why.contains("nothing changed") && why.contains("qb-agent reset"), "{why}");
         assert_eq!(std::fs::read(&into).unwrap(), file(1, &[]));
         assert!(install(&dir.put("given", None), &into, &state).is_err());
-    }
-
-    #[test]
-    fn relays_are_read_as_qb_writes_them() {
-        let key = qb_model::PublicKey([7; 32]);
-        let relay = CharterRelay { url: "https://relay.example".into(), key };
-        let written =
-            serde_json::json!({ "v": 1, "charter": {}, "relays": [relay], "seeds": [] }).to_string();
-        let form: Form = serde_json::from_str(&written).unwrap();
-        assert_eq!(form.relays, [relay]);
-        assert!(serde_json::from_str::<Form>(&written.replace("\"url\"", "\"uri\"")).is_err());
     }
 }

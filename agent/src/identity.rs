@@ -1,11 +1,9 @@
-//! Who this node is: its two keys and its incarnation. Made at the first start, 0600, never copied.
+//! Who this node is: its key and its incarnation. Made at the first start, 0600, never copied.
 
 use std::path::Path;
 
-use hpke::Serializable as _;
-use hpke::kem::{Kem as _, X25519HkdfSha256};
+use qb_model::NodeId;
 use qb_model::dsse::{SecretKey, Signer as _};
-use qb_model::{NodeId, SealKey};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
@@ -31,7 +29,7 @@ pub enum IdentityError {
     Random(getrandom::Error),
 }
 
-/// The node's keys and its incarnation.
+/// The node's key and its incarnation.
 pub struct Identity {
     /// The node's signing key.
     pub key: SecretKey,
@@ -39,10 +37,6 @@ pub struct Identity {
     pub seed: Zeroizing<[u8; 32]>,
     /// The public half: the node's name in the site.
     pub node: NodeId,
-    /// X25519 secret that opens what is sealed to this node.
-    pub seal_secret: Zeroizing<[u8; 32]>,
-    /// Its public half.
-    pub seal_key: SealKey,
     /// Rises with every start, on disk before it is used.
     pub incarnation: u64,
 }
@@ -67,28 +61,16 @@ impl Identity {
 
     fn load(dir: &Path, start: bool, make: bool) -> Result<Self, IdentityError> {
         let seed = secret(dir, "node.key", make)?;
-        let seal_secret = secret(dir, "seal.key", make)?;
         let key = SecretKey::from_bytes(&seed);
         let node = NodeId(key.public_key().0);
-        let damaged = IdentityError::Damaged { file: "seal.key", expected: "an X25519 secret of 32 bytes" };
-        let private = <X25519HkdfSha256 as hpke::kem::Kem>::PrivateKey::from_bytes_checked(&seal_secret)
-            .ok_or(damaged)?;
-        let public = X25519HkdfSha256::sk_to_pk(&private).to_bytes();
-        let mut seal_key = [0u8; 32];
-        seal_key.copy_from_slice(&public);
         let incarnation = incarnation(dir, start)?;
-        Ok(Self { key, seed, node, seal_secret, seal_key: SealKey(seal_key), incarnation })
+        Ok(Self { key, seed, node, incarnation })
     }
-}
 
-/// Reads a 32-byte private key as HPKE takes it.
-trait FromBytesChecked: Sized {
-    fn from_bytes_checked(bytes: &[u8; 32]) -> Option<Self>;
-}
-
-impl<T: hpke::Deserializable> FromBytesChecked for T {
-    fn from_bytes_checked(bytes: &[u8; 32]) -> Option<Self> {
-        T::from_bytes(bytes).ok()
+    /// The X25519 secret that opens what is sealed to this node, for an executor in the agent's own
+    /// process; made if there is none. Another executor has its own.
+    pub fn seal_secret(dir: &Path) -> Result<Zeroizing<[u8; 32]>, IdentityError> {
+        secret(dir, "seal.key", true)
     }
 }
 
@@ -139,7 +121,7 @@ mod tests {
         let first = Identity::open(&dir, true).unwrap();
         let second = Identity::open(&dir, true).unwrap();
         assert_eq!(first.node, second.node);
-        assert_eq!(first.seal_key, second.seal_key);
+        assert_eq!(Identity::seal_secret(&dir).unwrap(), Identity::seal_secret(&dir).unwrap());
         assert_eq!(second.incarnation, first.incarnation + 1);
         assert_eq!(Identity::read(&dir).unwrap().map(|i| (i.node, i.incarnation)), Some((first.node, 2)));
         assert!(Identity::read(&dir.join("none")).unwrap().is_none());

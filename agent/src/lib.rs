@@ -22,7 +22,7 @@
 //! | `propose` `machine` `said` | into the log, out of the log, this node's own commands |
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
 //! | `attest` | voters sign the state and their successors; what doors show of it |
-//! | `reconcile` `secrets` `report` `host` | carrying out orders; join secrets; reports |
+//! | `reconcile` `executor` `secrets` `report` `host` | carrying out orders, here or in a root process; join secrets; reports |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
 //! | `door` `events` `text` | the API; what happened; safe text |
 //! | `id` `reset` | `qb-agent id`, `qb-agent reset`; `qb-agent enroll` is in `enroll` |
@@ -39,6 +39,7 @@ pub mod daemon;
 pub mod door;
 pub mod enroll;
 pub mod events;
+pub mod executor;
 pub mod files;
 pub mod found;
 pub mod handler;

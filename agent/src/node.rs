@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qb_consensus::{Consensus, RaftView};
-use qb_exec::Exec;
 use qb_mesh::{Lane, Mesh};
 use qb_model::board::{Board, NodeReport, Work};
 use qb_model::facts::Facts;
@@ -24,6 +23,7 @@ use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::enroll::Enrolment;
 use crate::events::{self, Events};
+use crate::executor::Executor;
 use crate::files::FileError;
 use crate::identity::Identity;
 use crate::knock::table::KnockTable;
@@ -67,8 +67,8 @@ pub struct Node {
     pub mesh: MeshSlot,
     /// Consensus, once it runs.
     pub consensus: OnceLock<Consensus>,
-    /// The executor, once it runs.
-    pub exec: OnceLock<Exec>,
+    /// The executor: in this process once it runs, or apart.
+    pub exec: OnceLock<Executor>,
     /// The replicated state as this node has it.
     pub state: watch::Receiver<Arc<SiteState>>,
     /// What voters signed of it.

@@ -35,7 +35,8 @@ impl Failed {
 
 /// Carries out this node's orders for as long as the agent runs.
 pub async fn run(node: Arc<Node>) {
-    let mut state = node.state.clone();
+    let Some(exec) = node.exec.get() else { return };
+    let (mut state, mut link) = (node.state.clone(), exec.link());
     let mut tries: (Digest, u32) = (Digest([0; 32]), 0);
     let mut pause = AGAIN.0;
     loop {
@@ -70,6 +71,8 @@ pub async fn run(node: Arc<Node>) {
         };
         tokio::select! {
             changed = state.changed() => if changed.is_err() { return },
+            // An executor that is back is asked at once.
+            changed = link.changed() => if changed.is_err() { return },
             () = slept => {}
             () = node.cancel.cancelled() => return,
         }
@@ -97,12 +100,11 @@ fn clear_work(node: &Node) {
     node.work.send_if_modified(|work| work.take().is_some());
 }
 
-fn grounds(state: &SiteState, order: &Assignment) -> Result<Grounds, Failed> {
+/// What an order rests on, as this node's state has it.
+pub(crate) fn grounds(state: &SiteState, order: &Assignment) -> Result<Grounds, &'static str> {
     let cited = |digest: &Digest| {
         let live = state.intents().get(digest);
-        live.map(|l| (l.envelope.clone(), l.at)).ok_or_else(|| {
-            Failed::new("verify the order", "the intent that it cites is not in the state", "qb audit verify")
-        })
+        live.map(|l| (l.envelope.clone(), l.at)).ok_or("the intent that it cites is not in the state")
     };
     Ok(Grounds {
         charter: state.charter().to_vec(),
@@ -116,15 +118,17 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     let state = node.site();
     let exec =
         node.exec.get().ok_or_else(|| Failed::new("start", "the executor is not up", "wait a moment"))?;
-    let grounds = grounds(&state, order)?;
-    let verified = exec
-        .verify(state.site(), order.clone(), &grounds)
-        .map_err(|e| Failed::new("verify the order", e.to_string(), "qb audit verify"))?;
+    let waits = exec.link().borrow().waits.clone();
+    if !waits.is_empty() {
+        return Err(Failed::new("ask the executor", waits, "`systemctl status qb-exec` on this machine"));
+    }
+    let grounds =
+        grounds(&state, order).map_err(|why| Failed::new("verify the order", why, "qb audit verify"))?;
     show(node, order, tries, (1, 1), ("get supplies", Shown::Applying, String::new()));
     let supplies = supplies(node, &state, order).await?;
     let (progress, shown) = watch::channel(Vec::new());
     let teller = tokio::spawn(tell(node.clone(), order.clone(), tries, shown));
-    let done = exec.run(verified, supplies, progress, &node.cancel).await;
+    let done = exec.carry_out(node, (order.clone(), grounds), supplies, progress).await;
     // It ends by itself once the sender is gone.
     let _ = teller.await;
     let done = done.map_err(|e| Failed { step: e.step, title: e.title, text: e.text, remedy: e.remedy })?;
@@ -147,12 +151,7 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
 }
 
 async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Result<Supplies, Failed> {
-    let mut supplies = Supplies {
-        bundle: None,
-        publishers: state.trust().publishers().keys().copied().collect(),
-        join: None,
-        epoch: state.epoch(),
-    };
+    let mut supplies = Supplies::default();
     match order.stage {
         Stage::Prepare => {
             let held = bundles::get(node, &order.bundle).await;

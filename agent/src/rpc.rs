@@ -152,6 +152,8 @@ pub struct SecretRequest {
     pub cluster: Name,
     /// Digest of the asker's assignment.
     pub assignment: Digest,
+    /// The asker's seal key record, signed by itself: whoever seals verifies it.
+    pub seal: Vec<u8>,
 }
 
 /// Listen on ports for probes.

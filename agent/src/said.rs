@@ -54,13 +54,14 @@ pub async fn hello(node: Arc<Node>) {
     let mut state = node.state.clone();
     loop {
         let site = node.site();
-        if let Some(record) = site.node(&me) {
-            let key = node.identity.seal_key;
+        // Without the executor's key there is nothing to seal to: it is looked for again below.
+        if let (Some(record), Some(key), Some(seal_key)) =
+            (site.node(&me), node.seal_key(), seal_record(&node))
+        {
             let known = record.address.as_deref() == Some(address.as_str())
                 && record.seal.is_some_and(|(held, _)| held == key);
             if !known {
-                let seal_key = seal_record(&node).to_bytes();
-                let hello = NodeResult::Hello { seal_key, address: address.clone() };
+                let hello = NodeResult::Hello { seal_key: seal_key.to_bytes(), address: address.clone() };
                 if let Err(why) = say(&node, None, &hello).await {
                     tracing::debug!("hello: {why}");
                 }

@@ -8,8 +8,12 @@ use bytes::Bytes;
 use qb_exec::{MintRequest, SealedSecret};
 use qb_model::NodeId;
 use qb_model::assignment::{Assignment, NodeResult, Stage};
+use qb_model::dsse::Purpose;
+use qb_model::statement::{SealKeyRecord, SignedBytes, Statement as _};
 
+use crate::knock::client::seal_record;
 use crate::node::Node;
+use crate::reconcile;
 use crate::rpc::{self, SecretRequest, kind};
 use crate::said;
 
@@ -66,27 +70,24 @@ async fn mint(
     let exec = node.exec.get().ok_or("the executor is not up yet")?;
     let record = state.node(&to).ok_or("not on the roster")?;
     let assignment = record.assignment.as_ref().ok_or("has no order")?;
-    let (seal_key, seal_seq) = record.seal.ok_or("has no seal key on record")?;
-    let member = assignment.member().ok_or("is not among the members")?.clone();
-    let sealed = exec
-        .mint_join(MintRequest {
-            site: state.site(),
-            epoch: state.epoch(),
-            cluster: request.cluster.clone(),
-            generation: assignment.generation,
-            member,
-            seal_key,
-            seal_seq,
-        })
-        .await
+    let known = record.seal.ok_or("has no seal key on record")?;
+    let seal = SignedBytes::from_bytes(Purpose::SealKey, &request.seal, SealKeyRecord::MAX)
         .map_err(|e| e.to_string())?;
+    // The executor verifies it; the log says whether it is the newest.
+    let is = seal.open::<SealKeyRecord>().map_err(|e| e.to_string())?;
+    if (is.value().key, is.value().seq) != known {
+        return Err("its seal key is not the one on record yet".into());
+    }
+    let grounds = reconcile::grounds(&state, assignment)?;
+    let sealed = exec.mint_join(MintRequest { order: assignment.clone(), grounds, seal }).await?;
     let bytes = rpc::encode(&sealed).map_err(|e| e.to_string())?;
     Ok((sealed, bytes))
 }
 
 /// The joiner's side: asks the first node, and takes only what the log names.
 pub async fn fetch(node: &Arc<Node>, order: &Assignment) -> Result<SealedSecret, String> {
-    let request = SecretRequest { cluster: order.cluster.clone(), assignment: order.digest() };
+    let seal = seal_record(node).ok_or("the executor did not tell its key yet")?.to_bytes();
+    let request = SecretRequest { cluster: order.cluster.clone(), assignment: order.digest(), seal };
     let sealed: SealedSecret =
         node.ask(order.first, kind::SECRET, &request, ASK).await.map_err(|e| e.to_string())?;
     let hash = sealed.digest();

@@ -258,6 +258,15 @@ pub fn peek(bytes: &[u8]) -> Result<(Digest, Manifest), BundleError> {
     Ok((envelope.digest(), parse_manifest(envelope.payload())?))
 }
 
+/// The digest of the manifest that the beginning of a bundle holds, as soon as all of that is there.
+/// Not a word about its signature.
+pub fn manifest_of(beginning: &[u8]) -> Option<Result<Digest, BundleError>> {
+    let (length, rest) = beginning.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    (length > ENVELOPE_BYTES || rest.len() >= length)
+        .then(|| split(beginning).map(|(envelope, _)| envelope.digest()))
+}
+
 fn split(bytes: &[u8]) -> Result<(Envelope, &[u8]), BundleError> {
     if bytes.len() > BUNDLE_BYTES {
         return Err(BundleError::TooLarge { have: bytes.len(), most: BUNDLE_BYTES });

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,16 +11,19 @@ use qb_drivers::config::NodeServiceConfig;
 use qb_drivers::{PathError, RelPath, StandIn};
 use qb_model::action::NodeRole;
 use qb_model::assignment::{self, Assignment, AssignmentError, Grounds, VerifiedAssignment};
-use qb_model::ids::{Digest, Name, NodeId, PublicKey, SiteId};
+use qb_model::ids::{Digest, Name, NodeId, SealKey, SiteId};
+use qb_model::statement::{SealKeyRecord, SignedBytes};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::dir::Dir;
-use crate::floor::{Floor, FloorError};
-use crate::join::{self, MintError, MintRequest};
+use crate::floor::{self, Floor, FloorError};
+use crate::join::{self, MintError, MintRequest, Recipient};
 use crate::progress::{StageDone, StageError, StepProgress};
 use crate::seal::{SealSecret, SealedSecret};
+use crate::site::{Binding, SiteError, SiteSource};
 use crate::stage::{self, Run};
 use crate::standin::wire::NodeList;
 use crate::steps::units::read_record;
@@ -62,6 +65,33 @@ pub enum OrderError {
     /// What this node remembers cannot be kept.
     #[error(transparent)]
     Floor(#[from] FloorError),
+    /// It is not known which site this machine is of.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The caller is not the node that this machine is.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Why a caller does not speak for this machine's node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// Its seal key record is not one of this executor's key.
+    #[error("the agent does not prove that it is its node: {0}; restart the agent")]
+    Record(String),
+    /// Orders of another node were taken here before.
+    #[error(
+        "this machine is node {held}, the agent says {got}: give the agent its identity back; if the machine is to be a new node, detach the old one first, then remove floor.json from the executor's directory and restart qb-exec"
+    )]
+    Another {
+        /// Fingerprint of the one that it is.
+        held: String,
+        /// Fingerprint of the caller's.
+        got: String,
+    },
+    /// Nobody gave an order yet.
+    #[error("this machine's node is not known yet: it is by its first order")]
+    Unknown,
 }
 
 /// Where the executor works and who it is.
@@ -70,29 +100,28 @@ pub struct ExecConfig {
     pub root: PathBuf,
     /// While this file exists no step runs.
     pub hold: PathBuf,
-    /// This node.
-    pub node: NodeId,
+    /// This node, where the agent's own process asks; none where it is known by proof only.
+    pub node: Option<NodeId>,
+    /// From where the executor knows its site.
+    pub site: SiteSource,
     /// Opens what is sealed to this node.
     pub seal_secret: SealSecret,
-    /// The executable that contains the stand-ins: the agent's own.
+    /// The executable that contains the stand-ins: the caller's own.
     pub stand_in: PathBuf,
 }
 
-/// What an order needs besides itself.
+/// What an order needs besides itself. Nothing of it is believed: the bundle is verified against the
+/// publishers of the verified trust log, the secret against the order.
 #[derive(Debug, Clone, Default)]
 pub struct Supplies {
     /// The bundle's file, if this node has it.
     pub bundle: Option<Vec<u8>>,
-    /// Keys of the publishers that the site trusts now.
-    pub publishers: Vec<PublicKey>,
     /// The join secret for this order, if it came.
     pub join: Option<SealedSecret>,
-    /// The site's epoch.
-    pub epoch: u64,
 }
 
 /// A node that a cluster's API server knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterNode {
     /// The node.
     pub node: NodeId,
@@ -112,6 +141,7 @@ pub(crate) struct Inner {
     /// Held while an order is carried out.
     pub(crate) running: Arc<tokio::sync::Mutex<()>>,
     floor: Mutex<Floor>,
+    site: Binding,
     /// Digest of the join secret that was opened last.
     opened: Mutex<Option<Digest>>,
 }
@@ -120,6 +150,11 @@ impl Inner {
     pub(crate) fn floor(&self) -> MutexGuard<'_, Floor> {
         // A floor is replaced as a whole, after it is on disk.
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node, once it is known.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.config.node.or_else(|| self.floor().node())
     }
 
     pub(crate) fn opened(&self, sealed: &SealedSecret) -> bool {
@@ -150,24 +185,85 @@ impl Exec {
         let supervisor = Supervisor::start(config.stand_in.clone()).map_err(ExecError::Thread)?;
         start_recorded(&root, &clusters, &supervisor).map_err(error)?;
         let (running, opened) = (Arc::default(), Mutex::new(None));
-        Ok(Self(Arc::new(Inner { config, root, supervisor, running, floor, opened })))
+        let site = Binding::open(&config.site, &root);
+        Ok(Self(Arc::new(Inner { config, root, supervisor, running, floor, site, opened })))
     }
 
-    /// Verifies an order against the signed intents that it rests on, and against what this node
-    /// remembers. Nothing else makes an order that [`Exec::run`] takes.
+    /// The key to which others seal for this node.
+    pub fn seal_key(&self) -> SealKey {
+        self.0.config.seal_secret.public()
+    }
+
+    /// The site whose orders are taken here.
+    ///
+    /// # Errors
+    /// It is not known, or this machine is to be of two.
+    pub fn site(&self) -> Result<SiteId, SiteError> {
+        self.0.site.get(&self.0.root)
+    }
+
+    /// This machine's node, once it is known.
+    pub fn node(&self) -> Option<NodeId> {
+        self.0.node()
+    }
+
+    /// Whether somebody on this machine holds it.
+    pub fn is_held(&self) -> bool {
+        floor::is_held(&self.0.config.hold)
+    }
+
+    /// What this executor waits for before it can carry out anything; empty if nothing.
+    pub fn waits(&self) -> String {
+        String::new()
+    }
+
+    /// Takes a caller for this machine's node: whoever signs that secrets for a node go to this very
+    /// executor's key has that node's key.
+    ///
+    /// # Errors
+    /// The record is not that, or this machine is another node.
+    pub fn claim(&self, record: &SignedBytes) -> Result<NodeId, OrderError> {
+        let wrong = |why: &str| NodeError::Record(why.to_owned());
+        let record = record.open::<SealKeyRecord>().map_err(|e| NodeError::Record(e.to_string()))?;
+        let record = record.value();
+        if record.key != self.seal_key() {
+            return Err(wrong("its record is of another seal key").into());
+        }
+        if record.site != self.site()? {
+            return Err(wrong("its record is for another site").into());
+        }
+        self.is_not_another(record.node)?;
+        Ok(record.node)
+    }
+
+    fn is_not_another(&self, node: NodeId) -> Result<(), NodeError> {
+        match self.node() {
+            Some(held) if held != node => Err(NodeError::Another {
+                held: qb_model::words::fingerprint(&held.0),
+                got: qb_model::words::fingerprint(&node.0),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Verifies an order for `node` against the signed intents that it rests on, and against what
+    /// this machine remembers. Nothing else makes an order that [`Exec::run`] takes. From the first
+    /// one on this machine is that node.
     ///
     /// # Errors
     /// The first thing that does not stand.
     pub fn verify(
         &self,
-        site: SiteId,
+        node: NodeId,
         order: Assignment,
         grounds: &Grounds,
     ) -> Result<VerifiedAssignment, OrderError> {
+        let site = self.site()?;
+        self.is_not_another(node)?;
         let mut floor = self.0.floor();
-        let (verified, head) =
-            assignment::verify(order, grounds, &floor.for_verification(site, self.0.config.node))?;
+        let (verified, head) = assignment::verify(order, grounds, &floor.for_verification(site, node))?;
         floor.saw(&self.0.root, site, head)?;
+        floor.is_node(&self.0.root, node)?;
         Ok(verified)
     }
 
@@ -186,6 +282,7 @@ impl Exec {
         let cancel = cancel.child_token();
         let run = Run {
             order: order.assignment().clone(),
+            publishers: order.publishers().to_vec(),
             supplies,
             progress,
             cancel: cancel.clone(),
@@ -213,19 +310,45 @@ impl Exec {
         })
     }
 
-    /// Makes a join secret for a member, on the node that holds the cluster's registry. A new one
-    /// replaces an unused one for the same member.
+    /// Makes a join secret for a member, on the node that holds the cluster's registry: only for the
+    /// recipient of a signed order to join here, sealed to the key that this recipient signed. A new
+    /// one replaces an unused one for the same member.
     ///
     /// # Errors
-    /// If this is not that node, or the cluster's directory is not as it should be.
+    /// What of that does not stand, this is not that node, or the cluster's directory is not as it
+    /// should be.
     pub async fn mint_join(&self, request: MintRequest) -> Result<SealedSecret, MintError> {
+        let recipient = self.recipient(request)?;
+        self.mint_for(recipient).await
+    }
+
+    fn recipient(&self, request: MintRequest) -> Result<Recipient, MintError> {
+        let site = self.site().map_err(OrderError::from)?;
+        let me = self.node().ok_or(NodeError::Unknown).map_err(OrderError::from)?;
+        let mut floor = self.0.floor();
+        let lowest = floor.for_other(site, request.order.node);
+        let (order, head) = assignment::verify(request.order, &request.grounds, &lowest)
+            .map_err(|e| MintError::Order(e.into()))?;
+        floor.saw(&self.0.root, site, head).map_err(OrderError::from)?;
+        Recipient::of(order.assignment(), me, &request.seal)
+    }
+
+    pub(crate) async fn mint_for(&self, recipient: Recipient) -> Result<SealedSecret, MintError> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || join::mint(&inner, &request)).await.unwrap_or_else(|error| {
+        tokio::task::spawn_blocking(move || join::mint(&inner, &recipient)).await.unwrap_or_else(|error| {
             Err(MintError::Step {
                 text: format!("the executor stopped: {error}"),
                 remedy: "it is tried again".to_owned(),
             })
         })
+    }
+
+    /// The clusters that lie on this machine.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn clusters(&self) -> io::Result<Vec<Name>> {
+        clusters_below(self.0.root.path())
     }
 
     /// The units of a cluster on this node.
@@ -268,6 +391,15 @@ impl Exec {
         let _running = self.0.running.lock().await;
         self.0.supervisor.close().await;
     }
+}
+
+/// The clusters that lie in an executor's directory.
+pub(crate) fn clusters_below(root: &Path) -> io::Result<Vec<Name>> {
+    let names = match Dir::open(&root.join(CLUSTERS)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        dir => dir?.names()?,
+    };
+    Ok(names.iter().filter_map(|name| name.as_str().parse().ok()).collect())
 }
 
 /// Where a cluster lies.

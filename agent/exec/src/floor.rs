@@ -45,6 +45,9 @@ struct Stored {
     v: u16,
     /// The site whose orders it takes; none before the first.
     site: Option<SiteId>,
+    /// The node that it is; none before the first order.
+    #[serde(default)]
+    node: Option<NodeId>,
     generation: Generation,
     order: Option<Digest>,
     trust_head: Option<Digest>,
@@ -62,6 +65,7 @@ impl Floor {
                 let mut new = Self(Stored {
                     v: 1,
                     site: None,
+                    node: None,
                     generation: Generation(0),
                     order: None,
                     trust_head: None,
@@ -86,10 +90,29 @@ impl Floor {
         }
     }
 
+    /// The node whose orders were taken here; none before the first.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.0.node
+    }
+
+    /// What another node's order is compared with: the trust log must not be older here either, but
+    /// its numbers are its own.
+    pub(crate) fn for_other(&self, site: SiteId, node: NodeId) -> qb_model::assignment::Floor {
+        qb_model::assignment::Floor { generation: Generation(0), ..self.for_verification(site, node) }
+    }
+
     /// Remembers the trust log that an order was verified under: none that lacks it is believed
     /// again.
     pub(crate) fn saw(&mut self, root: &Dir, site: SiteId, trust_head: Digest) -> Result<(), FloorError> {
-        let next = Stored { site: Some(site), trust_head: Some(trust_head), ..self.0 };
+        self.change(root, Stored { site: Some(site), trust_head: Some(trust_head), ..self.0 })
+    }
+
+    /// Remembers who this node is.
+    pub(crate) fn is_node(&mut self, root: &Dir, node: NodeId) -> Result<(), FloorError> {
+        self.change(root, Stored { node: Some(node), ..self.0 })
+    }
+
+    fn change(&mut self, root: &Dir, next: Stored) -> Result<(), FloorError> {
         if next == self.0 { Ok(()) } else { self.set(root, next) }
     }
 
@@ -112,6 +135,17 @@ impl Floor {
         self.0 = next;
         Ok(())
     }
+}
+
+/// The node whose orders were taken in an executor's directory, without opening it for writing.
+pub(crate) fn node_below(root: &Path) -> io::Result<Option<NodeId>> {
+    let dir = match Dir::open(root) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => dir?,
+    };
+    let bytes = dir.read(&path(), FILE_BYTES)?;
+    let stored = bytes.map(|bytes| serde_json::from_slice::<Stored>(&bytes)).transpose()?;
+    Ok(stored.and_then(|stored| stored.node))
 }
 
 /// Whether somebody on this machine holds it. What cannot be looked at holds as well.

@@ -1,6 +1,7 @@
 //! What a node needs to be let into a cluster: made on the control plane node that holds the
 //! registry, sealed to the one node that may use it, once, for a quarter of an hour.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -9,15 +10,16 @@ use std::path::Path;
 use qb_drivers::RelPath;
 use qb_drivers::config::ApiServerConfig;
 use qb_model::action::NodeRole;
-use qb_model::assignment::Member;
+use qb_model::assignment::{Assignment, Grounds, Member, Stage};
 use qb_model::ids::{Generation, Millis, Name, NodeId, SealKey, SiteId};
+use qb_model::statement::{SealKeyRecord, SignedBytes};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::clock;
 use crate::dir::Dir;
-use crate::exec::{Inner, cluster_dir};
+use crate::exec::{Inner, OrderError, cluster_dir};
 use crate::pki;
 use crate::progress::StepError;
 use crate::seal::{self, SealContext, SealError, SealedSecret};
@@ -28,6 +30,10 @@ use crate::steps::certificates::{authority_name, read_certificate, read_key};
 
 /// What a join secret is for, in its context.
 pub const PURPOSE: &str = "join";
+/// The epoch that a join secret is bound to. A site's epoch rises with a document that recovers it,
+/// which its trust log holds; no such document is taken yet, so every verified log proves this one. It
+/// is nobody's word.
+pub(crate) const EPOCH: u64 = 0;
 /// How long a join secret lives.
 pub const JOIN_LIFE_MS: u64 = 15 * 60_000;
 /// Bytes of an offer or a configuration.
@@ -39,6 +45,20 @@ pub enum MintError {
     /// This node does not hold the cluster's registry.
     #[error("this node does not hold the registry of {0}: ask its first control plane node")]
     NotHere(Name),
+    /// The order of the recipient does not stand.
+    #[error("the order of the one who joins: {0}")]
+    Order(#[from] OrderError),
+    /// It is not one to join here, or the key is not the recipient's.
+    #[error("no join secret is made: {0}")]
+    Refused(&'static str),
+    /// A newer order of the recipient had its secret here before.
+    #[error("the order to join has generation {got}, one of generation {floor} had its secret before")]
+    Older {
+        /// Of the order.
+        got: Generation,
+        /// The newest that had one.
+        floor: Generation,
+    },
     /// The member's address is not an IP address.
     #[error("{0} has no IP address: set `address` in its agent's configuration")]
     Address(String),
@@ -61,23 +81,54 @@ impl From<StepError> for MintError {
     }
 }
 
-/// For whom a join secret is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// For whom a join secret is asked: nothing of it is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MintRequest {
-    /// The site.
-    pub site: SiteId,
-    /// Its epoch.
-    pub epoch: u64,
-    /// The cluster.
-    pub cluster: Name,
+    /// The recipient's own order to join.
+    pub order: Assignment,
+    /// What it rests on.
+    pub grounds: Grounds,
+    /// The recipient's [`SealKeyRecord`], signed by itself.
+    pub seal: SignedBytes,
+}
+
+/// For whom a join secret is made: what was verified of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recipient {
+    pub(crate) site: SiteId,
+    pub(crate) cluster: Name,
     /// Generation of the member's join assignment.
-    pub generation: Generation,
-    /// Who joins.
-    pub member: Member,
-    /// Its seal key, from its signed record in the state, never from gossip.
-    pub seal_key: SealKey,
+    pub(crate) generation: Generation,
+    pub(crate) member: Member,
+    pub(crate) seal_key: SealKey,
     /// That record's number.
-    pub seal_seq: u64,
+    pub(crate) seal_seq: u64,
+}
+
+impl Recipient {
+    /// From a verified order and the recipient's signed record, for this node.
+    pub(crate) fn of(order: &Assignment, me: NodeId, seal: &SignedBytes) -> Result<Self, MintError> {
+        if order.stage != Stage::Join || order.node == me {
+            return Err(MintError::Refused("its order is not one to join"));
+        }
+        if order.first != me {
+            return Err(MintError::NotHere(order.cluster.clone()));
+        }
+        let member = order.member().ok_or(MintError::Refused("it is not among the members"))?.clone();
+        let record = seal
+            .open::<SealKeyRecord>()
+            .map_err(|_| MintError::Refused("its seal key record is not valid"))?
+            .into_value();
+        if record.node != order.node || record.site != order.site {
+            return Err(MintError::Refused("the seal key record is another node's"));
+        }
+        if record.not_after <= clock::now() {
+            return Err(MintError::Refused("its seal key has ended: restart its agent"));
+        }
+        let (seal_key, seal_seq) = (record.key, record.seq);
+        let (site, cluster, generation) = (order.site, order.cluster.clone(), order.generation);
+        Ok(Self { site, cluster, generation, member, seal_key, seal_seq })
+    }
 }
 
 /// The secret itself. It cannot be printed, and is erased when dropped.
@@ -182,7 +233,7 @@ fn clear_expired(offers: &Dir) -> io::Result<()> {
 }
 
 /// Makes and seals a join secret. Touches the disk: not for an async thread.
-pub(crate) fn mint(inner: &Inner, request: &MintRequest) -> Result<SealedSecret, MintError> {
+pub(crate) fn mint(inner: &Inner, request: &Recipient) -> Result<SealedSecret, MintError> {
     let not_here = || MintError::NotHere(request.cluster.clone());
     let at = cluster_dir(&request.cluster).map_err(StepError::damaged)?;
     let dir = inner.root.sub(&at).map_err(|_| not_here())?;
@@ -199,6 +250,7 @@ pub(crate) fn mint(inner: &Inner, request: &MintRequest) -> Result<SealedSecret,
         NodeRole::Worker => None,
         NodeRole::ControlPlane => Some(serving(&dir, request)?),
     };
+    not_older(&dir, request)?;
     let credential = write_offer(&dir, &path("data/offers")?, request.member.node)?;
     let plain = Plain { v: 1, credential: (*credential.0).clone(), authority, serving };
     let bytes =
@@ -206,7 +258,26 @@ pub(crate) fn mint(inner: &Inner, request: &MintRequest) -> Result<SealedSecret,
     Ok(seal::seal(context(inner, request)?, &request.seal_key, &bytes)?)
 }
 
-fn serving(dir: &Dir, request: &MintRequest) -> Result<(String, String), MintError> {
+/// Keeps the newest order of each recipient: an older one of a member that has left gets nothing.
+fn not_older(dir: &Dir, request: &Recipient) -> Result<(), MintError> {
+    let at = path("data/minted.json")?;
+    let error = |e: io::Error| StepError::disk(&at, &e);
+    let mut newest: BTreeMap<NodeId, Generation> = match dir.read(&at, FILE_BYTES).map_err(error)? {
+        None => BTreeMap::new(),
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| StepError::damaged(&at))?,
+    };
+    let got = request.generation;
+    match newest.insert(request.member.node, got) {
+        Some(floor) if floor > got => Err(MintError::Older { got, floor }),
+        Some(floor) if floor == got => Ok(()),
+        _ => {
+            let bytes = serde_json::to_vec(&newest).map_err(|e| error(e.into()))?;
+            Ok(dir.write(&at, &bytes, 0o600).map_err(error)?)
+        }
+    }
+}
+
+fn serving(dir: &Dir, request: &Recipient) -> Result<(String, String), MintError> {
     let address: IpAddr =
         request.member.address.parse().map_err(|_| MintError::Address(request.member.host.to_string()))?;
     let at = path("pki/ca.key")?;
@@ -216,14 +287,14 @@ fn serving(dir: &Dir, request: &MintRequest) -> Result<(String, String), MintErr
     Ok((pair.key.expose_secret().to_owned(), pair.certificate))
 }
 
-fn context(inner: &Inner, request: &MintRequest) -> Result<SealContext, StepError> {
+fn context(inner: &Inner, request: &Recipient) -> Result<SealContext, StepError> {
     Ok(SealContext {
         site: request.site,
-        epoch: request.epoch,
+        epoch: EPOCH,
         purpose: PURPOSE.parse().map_err(StepError::damaged)?,
         cluster: request.cluster.clone(),
         generation: request.generation,
-        sender: inner.config.node,
+        sender: inner.node().ok_or_else(|| StepError::damaged("the executor's floor"))?,
         recipient: request.member.node,
         seal_seq: request.seal_seq,
         expires_ms: Millis(clock::now().0).plus(JOIN_LIFE_MS),

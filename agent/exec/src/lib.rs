@@ -46,25 +46,36 @@ mod exec;
 mod facts;
 mod floor;
 mod join;
+pub mod limits;
 mod pki;
 pub mod probe;
 mod progress;
+mod remote;
+pub mod removal;
 pub mod seal;
+mod server;
+pub mod service;
+mod site;
 mod stage;
 pub mod standin;
 mod steps;
 mod supervisor;
 mod unpack;
+mod wire;
 
-pub use exec::{ClusterNode, Exec, ExecConfig, ExecError, OrderError, Supplies};
+pub use exec::{ClusterNode, Exec, ExecConfig, ExecError, NodeError, OrderError, Supplies};
 pub use facts::{FactsConfig, FactsError, gather_facts};
 pub use floor::FloorError;
 pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};
 pub use pki::PkiError;
 pub use progress::{StageDone, StageError, StepProgress, StepState};
+pub use remote::{RemoteError, RemoteExec};
 pub use seal::{SealContext, SealError, SealSecret, SealedSecret};
+pub use server::Server;
+pub use site::{SiteError, SiteSource};
 pub use supervisor::{UnitHealth, UnitState};
 pub use unpack::UnpackError;
+pub use wire::{About, Order, WireError};
 
 #[cfg(test)]
 mod tests;

@@ -6,17 +6,24 @@
 //! authenticated stream from the sender that it names.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
+use qb_drivers::RelPath;
 use qb_model::dsse::{SEAL_TYPE, pae};
 use qb_model::ids::{Digest, Generation, Millis, Name, NodeId, SealKey, SiteId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::dir::Dir;
+
+/// The file of the key, in the executor's directory.
+const KEY_FILE: &str = "seal.key";
 const INFO: &[u8] = b"qb/seal/1";
 /// Bytes of the encapsulated key in front of the ciphertext.
 const ENCAPPED: usize = 32;
@@ -103,6 +110,31 @@ impl SealSecret {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(bytes.as_mut()).map_err(|_| SealError::Seal("the system gives no randomness"))?;
         Ok(Self(bytes))
+    }
+
+    /// The key in a file of mode 0600 in a directory of mode 0700 or 0711; made if there is none. Only
+    /// the owner of the directory is to call this.
+    ///
+    /// # Errors
+    /// The file cannot be used, is no key, or others may read it; it is never replaced.
+    pub fn open_or_make(root: &Path) -> io::Result<Self> {
+        let dir = Dir::create(root)?;
+        let at: RelPath = KEY_FILE.parse().map_err(io::Error::other)?;
+        let other = |what: &str| io::Error::other(format!("{}: {what}", root.join(KEY_FILE).display()));
+        match dir.read(&at, 64)?.map(Zeroizing::new) {
+            Some(bytes) => {
+                if dir.mode(&at)?.is_none_or(|mode| mode & 0o077 != 0) {
+                    return Err(other("others may read it: chmod 0600 it, then detach and attach this node"));
+                }
+                let bytes = <[u8; 32]>::try_from(bytes.as_slice());
+                Ok(Self(Zeroizing::new(bytes.map_err(|_| other("it does not hold a key of 32 bytes"))?)))
+            }
+            None => {
+                let new = Self::generate().map_err(io::Error::other)?;
+                dir.write(&at, new.expose(), 0o600)?;
+                Ok(new)
+            }
+        }
     }
 
     /// The bytes, to store them in a file of mode 0600.
@@ -221,6 +253,22 @@ mod tests {
             change(&mut moved.context);
             assert_eq!(open(&moved, &key), Err(SealError::Open));
         }
+    }
+
+    #[test]
+    fn a_key_on_disk_stays_and_is_never_replaced() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        let first = SealSecret::open_or_make(temp.path()).unwrap();
+        assert_eq!(SealSecret::open_or_make(temp.path()).unwrap().public(), first.public());
+        let path = temp.path().join(KEY_FILE);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(SealSecret::open_or_make(temp.path()).is_err());
+        std::fs::write(&path, b"short").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(SealSecret::open_or_make(temp.path()).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use qb_drivers::bundle::{VerifiedBundle, verify_bundle};
 use qb_drivers::{Observed, Step, driver};
 use qb_model::assignment::Assignment;
+use qb_model::ids::PublicKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ pub(crate) struct Context {
 /// Where a run takes its order, supplies and signals from.
 pub(crate) struct Run {
     pub(crate) order: Assignment,
+    /// Of the trust log that the order was verified under.
+    pub(crate) publishers: Vec<PublicKey>,
     pub(crate) supplies: Supplies,
     pub(crate) progress: watch::Sender<Vec<StepProgress>>,
     pub(crate) cancel: CancellationToken,
@@ -92,7 +95,7 @@ fn waiting(step: &Step) -> StepProgress {
 fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError> {
     let order = run.order;
     held(&inner)?;
-    if order.node != inner.config.node {
+    if inner.node() != Some(order.node) {
         return Err(StepError::new("the order is for another node", "run `qb doctor` on this machine"));
     }
     inner
@@ -102,7 +105,7 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
     let bundle = match &run.supplies.bundle {
         None => None,
         Some(bytes) => {
-            let verified = verify_bundle(bytes, &run.supplies.publishers)
+            let verified = verify_bundle(bytes, &run.publishers)
                 .and_then(|b| b.is(&order.bundle).map(|()| b.into_owned()));
             Some(verified.map_err(|e| StepError::new(e.to_string(), "nothing was installed"))?)
         }

@@ -19,9 +19,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::join::Recipient;
 use crate::stage::Run;
 use crate::{
-    Exec, ExecConfig, MintRequest, SealSecret, SealedSecret, StageDone, StageError, StepProgress, Supplies,
+    Exec, ExecConfig, SealSecret, SealedSecret, SiteSource, StageDone, StageError, StepProgress, Supplies,
 };
 
 const ALL: [NodeRole; 3] = [NodeRole::ControlPlane, NodeRole::ControlPlane, NodeRole::Worker];
@@ -72,7 +73,8 @@ impl Site {
         let config = ExecConfig {
             root: root.clone(),
             hold: self.home.join("hold"),
-            node: NodeId([n; 32]),
+            node: Some(NodeId([n; 32])),
+            site: SiteSource::Told(SiteId(Digest([9; 32]))),
             seal_secret: seal_secret(n),
             stand_in: stand_in(),
         };
@@ -104,16 +106,15 @@ impl Site {
     }
 
     fn supplies(&self, join: Option<SealedSecret>) -> Supplies {
-        let key = SecretKey::from_bytes(&[5; 32]);
+        let key = publisher();
         let envelope = Envelope::sign(Purpose::Bundle, self.manifest.clone(), &[&key]);
         let bundle = Some(assemble(&envelope, &self.artifacts));
-        Supplies { bundle, publishers: vec![key.public_key()], join, epoch: 1 }
+        Supplies { bundle, join }
     }
 
-    fn mint(&self, n: u8) -> MintRequest {
-        MintRequest {
+    fn mint(&self, n: u8) -> Recipient {
+        Recipient {
             site: SiteId(Digest([9; 32])),
-            epoch: 1,
             cluster: Self::cluster(),
             generation: Generation(2),
             member: self.members[usize::from(n) - 1].clone(),
@@ -140,10 +141,14 @@ impl Site {
     async fn join(&self, first: &Node, n: u8) -> Node {
         let node = self.open(n).await;
         self.run(&node, Stage::Prepare, None).await;
-        let sealed = first.exec.mint_join(self.mint(n)).await.unwrap();
+        let sealed = first.exec.mint_for(self.mint(n)).await.unwrap();
         self.run(&node, Stage::Join, Some(sealed)).await;
         node
     }
+}
+
+fn publisher() -> SecretKey {
+    SecretKey::from_bytes(&[5; 32])
 }
 
 fn seal_secret(n: u8) -> SealSecret {
@@ -169,7 +174,8 @@ async fn run(
 ) -> Result<StageDone, StageError> {
     let (progress, watched) = watch::channel(Vec::<StepProgress>::new());
     let cancel = CancellationToken::new();
-    let run = Run { order, supplies, progress, cancel: cancel.clone(), points_left };
+    let publishers = vec![publisher().public_key()];
+    let run = Run { order, publishers, supplies, progress, cancel: cancel.clone(), points_left };
     let result = exec.run_order(run, cancel).await;
     if result.is_ok() {
         assert!(watched.borrow().iter().all(|step| step.state == crate::StepState::Done));

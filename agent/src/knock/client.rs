@@ -34,6 +34,7 @@ enum KnockFailed {
 pub async fn run(node: Arc<Node>) {
     let mut seeds: Vec<SocketAddr> = node.enrolment.seeds.clone();
     seeds.retain(|s| *s != node.config.knock());
+    node.wait_seal_key().await;
     let mut set = JoinSet::new();
     for seed in seeds {
         let node = node.clone();
@@ -126,7 +127,8 @@ async fn once(node: &Arc<Node>, seed: SocketAddr) -> Result<Option<()>, KnockFai
     if challenge.site != node.enrolment.site {
         return Err(KnockFailed::OtherSite { address: seed, theirs: challenge.site });
     }
-    let knock = signed_knock(node, listener, Nonce(challenge.nonce));
+    let knock = signed_knock(node, listener, Nonce(challenge.nonce))
+        .ok_or_else(|| KnockFailed::Talk("the executor did not tell its key yet".into()))?;
     stream.send(knock.to_bytes().into()).await.map_err(|e| talk(&e))?;
     match receive(&mut stream).await? {
         KnockAnswer::Waiting { founded } => {
@@ -155,8 +157,8 @@ async fn receive<T: serde::de::DeserializeOwned>(stream: &mut KnockStream) -> Re
     rpc::decode(&bytes).map_err(|e| KnockFailed::Talk(e.to_string()))
 }
 
-/// A knock of this node for one listener and its challenge.
-pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> SignedBytes {
+/// A knock of this node for one listener and its challenge, once the executor told its key.
+pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> Option<SignedBytes> {
     let facts = node.facts();
     let knock = Knock {
         v: 1,
@@ -164,32 +166,35 @@ pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> SignedBytes 
         node: node.id(),
         listener,
         nonce,
-        seal_key: seal_record(node),
+        seal_key: seal_record(node)?,
         machine: machine_digest(),
         host: facts.host.clone(),
         facts: postcard::to_stdvec(&facts).unwrap_or_default(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         addresses: vec![node.mesh_address().to_string()],
     };
-    knock.sign(&node.identity.key)
+    Some(knock.sign(&node.identity.key))
 }
 
 /// Digest of a knock of this node at itself: what stands for it where it is listed at its own door.
 pub fn own_knock(node: &Node) -> Digest {
-    signed_knock(node, node.id(), Nonce([0; 32])).digest(Purpose::Knock)
+    let knock = signed_knock(node, node.id(), Nonce([0; 32]));
+    // Without an executor's key there is no knock yet; the node's own key stands for it then.
+    let bare = || qb_model::dsse::digest_of(Purpose::Knock.media_type(), &node.id().0);
+    knock.map_or_else(bare, |knock| knock.digest(Purpose::Knock))
 }
 
-/// The node's seal key, signed by itself.
-pub fn seal_record(node: &Node) -> SignedBytes {
+/// The node's seal key, signed by itself; none until the executor told it.
+pub fn seal_record(node: &Node) -> Option<SignedBytes> {
     let record = SealKeyRecord {
         v: 1,
         site: node.enrolment.site,
         node: node.id(),
-        key: node.identity.seal_key,
+        key: node.seal_key()?,
         seq: 1,
         not_after: Millis(u64::from(u32::MAX) * 1_000),
     };
-    record.sign(&node.identity.key)
+    Some(record.sign(&node.identity.key))
 }
 
 /// What tells this machine from a clone of its disk.

@@ -37,7 +37,7 @@ use choice::View;
 use link::Link;
 
 /// Most relays of a site: four keys may live, and as many are on their way in or out.
-pub const MAX_RELAYS: usize = 8;
+pub const MAX_RELAYS: usize = qb_model::limits::ENROLMENT_RELAYS;
 /// A report that is older says nothing about a link: nodes report each second.
 const FRESH_MS: u64 = 3_000;
 /// How often it is looked whether this node is to hold a link.

@@ -45,7 +45,7 @@ impl Source for OwnState {
     }
 
     fn knock(&self, relay: PublicKey, nonce: Nonce) -> Option<SignedBytes> {
-        self.waits.then(|| signed_knock(&self.node, NodeId(relay.0), nonce))
+        self.waits.then(|| signed_knock(&self.node, NodeId(relay.0), nonce)).flatten()
     }
 
     fn hints(&self) -> Option<Hints> {

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::action::{Action, NodeRole, Placement};
 use crate::charter::Charter;
-use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, SiteId, Version};
+use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, SiteId, Version};
 use crate::intent::Intent;
 use crate::judge::verify_logged;
 use crate::trust::{TrustEntry, TrustState, replay_log};
@@ -182,12 +182,19 @@ pub enum AssignmentError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedAssignment {
     assignment: Assignment,
+    publishers: Vec<PublicKey>,
 }
 
 impl VerifiedAssignment {
     /// The order.
     pub fn assignment(&self) -> &Assignment {
         &self.assignment
+    }
+
+    /// Keys of the publishers that the site trusts, by the trust log that the order was verified
+    /// under.
+    pub fn publishers(&self) -> &[PublicKey] {
+        &self.publishers
     }
 }
 
@@ -217,8 +224,8 @@ pub struct Floor {
     pub trust_head: Digest,
 }
 
-/// Verifies an order against signed intents alone: nothing that the agent says is believed
-///.
+/// Verifies an order against signed intents alone: nothing that the agent says is believed. Returns it
+/// with the head of the trust log, which is the floor from now on.
 ///
 /// # Errors
 /// The first thing that does not stand.
@@ -246,8 +253,8 @@ pub fn verify(
     let order = cited("ordering", &grounds.order, &trust, &assignment.cites)?;
     let create = cited("creating", &grounds.create, &trust, &assignment.created_by)?;
     implied(&assignment, &order.action, &create.action)?;
-    let head = trust.head();
-    Ok((VerifiedAssignment { assignment }, head))
+    let publishers = trust.publishers().keys().copied().collect();
+    Ok((VerifiedAssignment { assignment, publishers }, trust.head()))
 }
 
 fn cited(

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `ids` `key` `words` | identifiers, public keys, words and fingerprints to compare |
 //! | `dsse` `strict` `envelope` `document` `statement` `limits` `validate` | signatures, strict JSON, signed things, bounds |
+//! | `enrolment` | the file that tells a machine of its site |
 //! | `charter` `action` `intent` `outcome` `sentence` | what admins sign and what became of it |
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
 //! | `command` `state` | the Raft entry and the state machine |
@@ -34,6 +35,7 @@ pub mod charter;
 pub mod command;
 pub mod document;
 pub mod dsse;
+pub mod enrolment;
 pub mod envelope;
 pub mod facts;
 pub mod history;

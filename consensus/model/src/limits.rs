@@ -159,3 +159,9 @@ pub const AGENT_WELL_MS: u64 = 10_000;
 pub const AGENT_BACK_MS: u64 = 120_000;
 /// Bytes of the reason why an upgrade failed.
 pub const AGENT_WHY_BYTES: usize = 512;
+/// Bytes of an enrolment file: a charter, seeds and relays fit three times.
+pub const ENROLMENT_BYTES: usize = 64 * 1024;
+/// Seeds in an enrolment file: more places than a machine that waits would try in a minute.
+pub const ENROLMENT_SEEDS: usize = 64;
+/// Relays in an enrolment file: twice what a site trusts at a time.
+pub const ENROLMENT_RELAYS: usize = 8;

@@ -100,7 +100,7 @@ fn expected(context: &Context, sealed: &seal::SealedSecret) -> Result<(), StepEr
         .iter()
         .any(|m| m.node == is.sender && m.role == NodeRole::ControlPlane && m.node != order.node);
     let right = is.site == order.site
-        && is.epoch == context.supplies.epoch
+        && is.epoch == crate::join::EPOCH
         && is.purpose.as_str() == crate::join::PURPOSE
         && is.cluster == order.cluster
         && is.generation == order.generation

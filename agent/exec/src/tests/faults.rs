@@ -55,7 +55,7 @@ async fn a_joining_control_plane_node_converges_from_every_point() {
         let node = site.open(2).await;
         let before = listing(&node.root);
         let (node, in_prepare) = killed_at(&site, node, Stage::Prepare, k, None).await;
-        let sealed = first.exec.mint_join(site.mint(2)).await.unwrap();
+        let sealed = first.exec.mint_for(site.mint(2)).await.unwrap();
         let (node, in_join) = killed_at(&site, node, Stage::Join, k, Some(sealed)).await;
         assert_eq!(first.exec.nodes(&Site::cluster()).await.unwrap().len(), 2, "point {k}");
         let (node, in_leave) = killed_at(&site, node, Stage::Leave, k, None).await;

@@ -117,7 +117,7 @@ async fn a_node_leaves_though_nobody_answers_and_joins_again() {
     run(&worker.exec, order, site.supplies(None), None).await.unwrap();
     let mut request = site.mint(3);
     request.generation = Generation(5);
-    let sealed = first.exec.mint_join(request).await.unwrap();
+    let sealed = first.exec.mint_for(request).await.unwrap();
     let mut order = site.order(3, Stage::Join);
     order.generation = Generation(5);
     run(&worker.exec, order, site.supplies(Some(sealed)), None).await.unwrap();

@@ -43,7 +43,8 @@ async fn a_damaged_floor_is_not_a_new_one() {
     let config = ExecConfig {
         root: site.home.join("1"),
         hold: site.home.join("hold"),
-        node: NodeId([1; 32]),
+        node: Some(NodeId([1; 32])),
+        site: SiteSource::Told(SiteId(Digest([9; 32]))),
         seal_secret: seal_secret(1),
         stand_in: stand_in(),
     };
@@ -55,9 +56,11 @@ async fn wrong_bundles_are_not_unpacked() {
     let site = Site::new(79, &ALL);
     let node = site.open(1).await;
     let prepare = || site.order(1, Stage::Prepare);
-    let mut supplies = site.supplies(None);
-    supplies.publishers.clear();
-    let text = run(&node.exec, prepare(), supplies, None).await.unwrap_err().to_string();
+    let (supplies, (progress, _)) = (site.supplies(None), watch::channel(Vec::new()));
+    let (cancel, order, publishers) = (CancellationToken::new(), prepare(), Vec::new());
+    let unpublished =
+        Run { order, publishers, supplies, progress, cancel: cancel.clone(), points_left: None };
+    let text = node.exec.run_order(unpublished, cancel).await.unwrap_err().to_string();
     assert!(text.contains("no publisher"), "{text}");
     let mut supplies = site.supplies(None);
     supplies.bundle = None;
@@ -77,7 +80,7 @@ async fn join_secrets_for_other_orders_are_refused() {
     site.run(&worker, Stage::Prepare, None).await;
     let join = || site.order(3, Stage::Join);
     assert!(refused(&site, &worker, join(), None).await.contains("no join secret from lyon-r1-01"));
-    let good = first.exec.mint_join(site.mint(3)).await.unwrap();
+    let good = first.exec.mint_for(site.mint(3)).await.unwrap();
     type Change = fn(&mut SealedSecret);
     let changes: [(Change, &str); 6] = [
         (|s| s.context.epoch = 2, "for another order"),
@@ -94,13 +97,11 @@ async fn join_secrets_for_other_orders_are_refused() {
         assert!(text.contains(want), "{text}");
     }
     // A newer secret ends the one before; the node gets in with the newest.
-    let newer = first.exec.mint_join(site.mint(3)).await.unwrap();
+    let newer = first.exec.mint_for(site.mint(3)).await.unwrap();
     site.run(&worker, Stage::Join, Some(newer)).await;
-    let other = MintRequest { cluster: "clus101".parse().unwrap(), ..site.mint(3) };
-    assert!(
-        first.exec.mint_join(other).await.unwrap_err().to_string().contains("does not hold the registry")
-    );
-    assert!(worker.exec.mint_join(site.mint(2)).await.is_err());
+    let other = Recipient { cluster: "clus101".parse().unwrap(), ..site.mint(3) };
+    assert!(first.exec.mint_for(other).await.unwrap_err().to_string().contains("does not hold the registry"));
+    assert!(worker.exec.mint_for(site.mint(2)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,13 +110,14 @@ async fn a_wait_says_what_for_and_can_be_given_up() {
     let first = site.first().await;
     let worker = site.open(3).await;
     site.run(&worker, Stage::Prepare, None).await;
-    let sealed = first.exec.mint_join(site.mint(3)).await.unwrap();
+    let sealed = first.exec.mint_for(site.mint(3)).await.unwrap();
     first.exec.close().await;
     let (progress, mut watched) = watch::channel(Vec::<StepProgress>::new());
     let cancel = CancellationToken::new();
     let order = site.order(3, Stage::Join);
     let run = Run {
         order,
+        publishers: vec![publisher().public_key()],
         supplies: site.supplies(Some(sealed.clone())),
         progress,
         cancel: cancel.clone(),

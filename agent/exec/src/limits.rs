@@ -1,0 +1,33 @@
+//! Every bound of the socket between agent and executor, with its reason. Lengths are compared with
+//! these before anything is read into memory, and memory grows with what arrives.
+
+use std::time::Duration;
+
+pub use qb_drivers::bundle::BUNDLE_BYTES;
+use qb_model::limits::{ENVELOPE_BYTES, TRUST_BYTES};
+
+/// Bytes of a greeting: two numbers and a version.
+pub const GREETING_BYTES: usize = 256;
+/// Bytes of a request: a whole trust log, of which removals may go over its bound, the envelopes of an
+/// order, and a sealed secret.
+pub const REQUEST_BYTES: usize = TRUST_BYTES + TRUST_BYTES / 2 + 4 * ENVELOPE_BYTES;
+/// Bytes of one part of a bundle: a frame is never what fills the memory.
+pub const PART_BYTES: usize = 256 * 1024;
+/// Bytes of an answer: the members of a cluster, 400 at 1 KiB, fit twice.
+pub const ANSWER_BYTES: usize = 1024 * 1024;
+/// Connections at a time: the agent asks one thing of each kind, and a previous one may just be ending.
+pub const CONNECTIONS: usize = 8;
+/// Orders with their bundle in memory: one that runs, and one that waits until the one before has come
+/// to its safe point.
+pub const ORDERS: usize = 2;
+/// How long a frame may take from its first expected moment to its last byte: both sides are on one
+/// machine.
+pub const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// How long a whole bundle may take.
+pub const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How often an executor that carries out an order says that it lives.
+pub const ALIVE: Duration = Duration::from_secs(5);
+/// How long the agent waits for any word about an order: several signs of life are missing then.
+pub const SILENCE: Duration = Duration::from_secs(30);
+/// How long a question may take: minting writes to a disk.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);

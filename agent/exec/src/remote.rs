@@ -1,0 +1,170 @@
+//! The agent's side of the socket: an executor that is a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qb_model::ids::Name;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::exec::ClusterNode;
+use crate::join::MintRequest;
+use crate::limits::{ANSWER_BYTES, ANSWER_LIMIT, FRAME_LIMIT, PART_BYTES, REQUEST_BYTES, SILENCE};
+use crate::progress::{StageDone, StageError, StepProgress};
+use crate::seal::SealedSecret;
+use crate::supervisor::UnitHealth;
+use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
+
+/// Why an executor did not answer, or not as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// Nobody answers at its socket.
+    #[error(
+        "the executor does not answer at {path}: {source}; `systemctl status qb-exec` on this machine shows why"
+    )]
+    Away {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: WireError,
+    },
+    /// The connection ended before the answer.
+    #[error("the executor: {0}; it is asked again, `systemctl status qb-exec` on this machine shows more")]
+    Wire(#[from] WireError),
+    /// It says no.
+    #[error("{0}")]
+    Refused(String),
+    /// The stage stopped.
+    #[error(transparent)]
+    Stopped(StageError),
+}
+
+/// A handle to an executor at a socket. Each question has a connection of its own, so that an executor
+/// that was started again is found by the next one.
+#[derive(Debug, Clone)]
+pub struct RemoteExec {
+    socket: PathBuf,
+}
+
+impl RemoteExec {
+    /// The executor at a socket. Nothing is asked yet.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn about(&self) -> Result<About, RemoteError> {
+        match self.question(Request::About).await? {
+            Answer::About(about) => Ok(*about),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Carries out an order. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// It does not answer, refuses the order, or the stage stopped.
+    pub async fn carry_out(
+        &self,
+        mut order: Order,
+        bundle: Option<&[u8]>,
+        progress: &watch::Sender<Vec<StepProgress>>,
+    ) -> Result<StageDone, RemoteError> {
+        order.bundle = bundle.map(|bytes| bytes.len() as u64);
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &Request::CarryOut(Box::new(order)), REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
+                Answer::Send => {
+                    for part in bundle.unwrap_or_default().chunks(PART_BYTES) {
+                        wire::send(&mut stream, &Part(part.to_vec()), PART_BYTES + 16).await?;
+                    }
+                }
+                Answer::Progress(steps) => {
+                    progress.send_if_modified(|shown| {
+                        let news = *shown != steps;
+                        *shown = steps;
+                        news
+                    });
+                }
+                Answer::Done(done) => return Ok(done),
+                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Makes a join secret.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn mint_join(&self, request: MintRequest) -> Result<SealedSecret, RemoteError> {
+        match self.question(Request::Mint(Box::new(request))).await? {
+            Answer::Sealed(sealed) => Ok(*sealed),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The units of a cluster on this machine.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn health(&self, cluster: &Name) -> Result<Vec<UnitHealth>, RemoteError> {
+        match self.question(Request::Health(cluster.clone())).await? {
+            Answer::Health(units) => Ok(units),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Who joined a cluster, as its API server says.
+    ///
+    /// # Errors
+    /// It does not answer, or the API server does not.
+    pub async fn nodes(&self, cluster: &Name) -> Result<Vec<ClusterNode>, RemoteError> {
+        match self.question(Request::Nodes(cluster.clone())).await? {
+            Answer::Nodes(nodes) => nodes.map_err(RemoteError::Refused),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn question(&self, request: Request) -> Result<Answer, RemoteError> {
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &request, REQUEST_BYTES).await?;
+        Ok(wire::receive(&mut stream, ANSWER_BYTES, ANSWER_LIMIT).await?)
+    }
+
+    /// A connection on which both have greeted. Only root, or the user of this very process, may be at
+    /// the other end.
+    async fn connect(&self) -> Result<UnixStream, RemoteError> {
+        let away = |source| RemoteError::Away { path: self.socket.clone(), source };
+        let connect = timeout(FRAME_LIMIT, UnixStream::connect(&self.socket)).await;
+        let late = |_: tokio::time::error::Elapsed| away(late(FRAME_LIMIT));
+        let mut stream = connect.map_err(late)?.map_err(|e| away(e.into()))?;
+        let peer = stream.peer_cred().map_err(|e| away(e.into()))?.uid();
+        if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+            return Err(away(WireError::Peer(peer)));
+        }
+        wire::greet(&mut stream).await.map_err(away)?;
+        Ok(stream)
+    }
+}
+
+fn late(limit: Duration) -> WireError {
+    WireError::Late(limit)
+}
+
+fn unexpected(answer: Answer) -> RemoteError {
+    match answer {
+        Answer::Refused(why) => RemoteError::Refused(why),
+        _ => RemoteError::Wire(WireError::Form),
+    }
+}

@@ -1,0 +1,201 @@
+//! The executor's side of the socket: every question is answered by [`Exec`], which verifies. A caller
+//! that lies, stalls or floods ends its own connection.
+
+use std::sync::Arc;
+
+use qb_model::assignment::Assignment;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::exec::{Exec, Supplies};
+use crate::limits::{
+    ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, ORDERS, PART_BYTES,
+    REQUEST_BYTES,
+};
+use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
+
+/// The server. Clones share everything.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    exec: Exec,
+    /// The user that may ask, besides root.
+    agent: u32,
+    connections: Arc<Semaphore>,
+    orders: Semaphore,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// A server for callers of one user, and root. `stop` ends it: an order in hand comes to its safe
+    /// point.
+    pub fn new(exec: Exec, agent: u32, stop: CancellationToken) -> Self {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        Self(Arc::new(Inner { exec, agent, connections, orders: Semaphore::new(ORDERS), stop }))
+    }
+
+    /// Answers until it is stopped; returns when nothing is in hand any more.
+    ///
+    /// # Errors
+    /// The socket cannot be listened at any more.
+    pub async fn run(&self, listener: &UnixListener) -> std::io::Result<()> {
+        let tasks = TaskTracker::new();
+        let ended = loop {
+            // Taken before a connection is: further ones wait in the system's queue, unread.
+            let permit = Arc::clone(&self.0.connections).acquire_owned();
+            let next = async {
+                let permit = permit.await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                next = next => next,
+                () = self.0.stop.cancelled() => break Ok(()),
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    tasks.spawn(async move {
+                        server.session(stream).await;
+                        drop(permit);
+                    });
+                }
+                // The caller is gone again, or descriptors are short: the next one may do better.
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::ConnectionAborted) => {}
+                Err(e) => break Err(e),
+            }
+        };
+        tasks.close();
+        tasks.wait().await;
+        ended
+    }
+
+    /// One connection, to its end.
+    pub async fn session(&self, stream: UnixStream) {
+        match self.answer(stream).await {
+            // A caller that has what it wants, or has lost interest.
+            Ok(()) | Err(WireError::Closed) => {}
+            Err(error) => tracing::warn!("a caller at the socket: {error}"),
+        }
+    }
+
+    async fn answer(&self, mut stream: UnixStream) -> Result<(), WireError> {
+        let peer = stream.peer_cred()?.uid();
+        if peer != 0 && peer != self.0.agent {
+            return Err(WireError::Peer(peer));
+        }
+        wire::greet(&mut stream).await?;
+        let request: Request = wire::receive(&mut stream, REQUEST_BYTES, FRAME_LIMIT).await?;
+        let exec = &self.0.exec;
+        let answer = match request {
+            Request::About => Answer::About(Box::new(self.about())),
+            Request::CarryOut(order) => return self.carry_out(stream, *order).await,
+            Request::Mint(request) => match exec.mint_join(*request).await {
+                Ok(sealed) => Answer::Sealed(Box::new(sealed)),
+                Err(error) => refused(&error),
+            },
+            Request::Health(cluster) => Answer::Health(exec.health(&cluster).await),
+            Request::Nodes(cluster) => Answer::Nodes(exec.nodes(&cluster).await),
+        };
+        wire::send(&mut stream, &answer, ANSWER_BYTES).await
+    }
+
+    fn about(&self) -> About {
+        let exec = &self.0.exec;
+        About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: exec.site().map_err(|e| e.to_string()),
+            node: exec.node(),
+            seal_key: exec.seal_key(),
+            held: exec.is_held(),
+            clusters: exec.clusters().unwrap_or_default(),
+            waits: exec.waits(),
+        }
+    }
+
+    async fn carry_out(&self, mut stream: UnixStream, order: Order) -> Result<(), WireError> {
+        let Order { assignment, grounds, own, join, bundle } = order;
+        let exec = self.0.exec.clone();
+        // A long trust log takes its time: not on a thread that others wait for.
+        let verify = move || exec.verify(exec.claim(&own)?, assignment, &grounds);
+        let verified = match tokio::task::spawn_blocking(verify).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+            Err(error) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+        };
+        // It is never closed.
+        let Ok(_one) = self.0.orders.acquire().await else { return Ok(()) };
+        let bundle = match bundle {
+            None => None,
+            Some(size) => match take_bundle(&mut stream, verified.assignment(), size).await? {
+                Ok(bytes) => Some(bytes),
+                Err(why) => return wire::send(&mut stream, &refused(&why), ANSWER_BYTES).await,
+            },
+        };
+        let (progress, mut shown) = watch::channel(Vec::new());
+        let run = self.0.exec.run(verified, Supplies { bundle, join }, progress, &self.0.stop);
+        tokio::pin!(run);
+        let (mut from, mut to) = stream.split();
+        let mut next = Instant::now() + ALIVE;
+        let mut telling = true;
+        // Dropping the run gives it up; the caller has nothing more to say, so that any word or the end
+        // of the connection does that.
+        let ended = loop {
+            tokio::select! {
+                ended = &mut run => break ended,
+                changed = shown.changed(), if telling => telling = changed.is_ok(),
+                () = sleep_until(next) => {}
+                _ = from.read_u8() => return Err(WireError::Closed),
+            }
+            let steps = shown.borrow_and_update().clone();
+            wire::send(&mut to, &Answer::Progress(steps), ANSWER_BYTES).await?;
+            next = Instant::now() + ALIVE;
+        };
+        let steps = shown.borrow_and_update().clone();
+        wire::send(&mut to, &Answer::Progress(steps), ANSWER_BYTES).await?;
+        let answer = match ended {
+            Ok(done) => Answer::Done(done),
+            Err(error) => Answer::Stopped(error),
+        };
+        wire::send(&mut to, &answer, ANSWER_BYTES).await
+    }
+}
+
+fn refused(why: &dyn std::fmt::Display) -> Answer {
+    Answer::Refused(why.to_string())
+}
+
+/// Takes an order's bundle in memory: nothing that is not verified comes to the disk. What it begins
+/// with must be the very manifest that the order names, before more of it is taken.
+async fn take_bundle(
+    stream: &mut UnixStream,
+    order: &Assignment,
+    size: u64,
+) -> Result<Result<Vec<u8>, String>, WireError> {
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= BUNDLE_BYTES) else {
+        return Ok(Err(format!("a bundle of {size} bytes is over the bound of {BUNDLE_BYTES}")));
+    };
+    wire::send(stream, &Answer::Send, ANSWER_BYTES).await?;
+    let take = async {
+        let (mut bytes, mut known) = (Vec::new(), false);
+        while bytes.len() < size {
+            let Part(part) = wire::receive(stream, PART_BYTES + 16, FRAME_LIMIT).await?;
+            if part.is_empty() || bytes.len() + part.len() > size {
+                return Err(WireError::Form);
+            }
+            bytes.extend_from_slice(&part);
+            if !known && let Some(digest) = qb_drivers::bundle::manifest_of(&bytes) {
+                known = true;
+                if digest.ok() != Some(order.bundle) {
+                    return Ok(Err("the bundle that was handed over is not the one of the order".to_owned()));
+                }
+            }
+        }
+        Ok(Ok(bytes))
+    };
+    timeout(BUNDLE_LIMIT, take).await.map_err(|_| WireError::Late(BUNDLE_LIMIT))?
+}
