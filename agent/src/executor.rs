@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use qb_exec::{
     Exec, ExecConfig, MintRequest, Order, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource,
-    StageDone, StageError, StepProgress, Supplies, UnitHealth,
+    StageDone, StageError, StepProgress, Supplies, UnitHealth, Units,
 };
 use qb_model::assignment::{Assignment, Grounds};
 use qb_model::{Name, SealKey};
@@ -54,6 +54,7 @@ impl Executor {
             site: SiteSource::Told(node.enrolment.site),
             seal_secret: SealSecret::from_bytes(secret),
             stand_in: std::env::current_exe().context("cannot find this program's own file")?,
+            units: Units::Children,
         })
         .await?;
         let seal_key = Some(exec.seal_key());

@@ -27,12 +27,14 @@ use crate::site::{Binding, SiteError, SiteSource};
 use crate::stage::{self, Run};
 use crate::standin::wire::NodeList;
 use crate::steps::units::read_record;
-use crate::supervisor::{Supervisor, UnitHealth, UnitKey};
+use crate::supervisor::{Supervisor, UnitHealth, UnitKey, UnitRecord, Units};
 
 /// How long an API server may take to say who joined.
 const NODES_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of a configuration or a certificate.
 const FILE_BYTES: u64 = 1 << 20;
+/// Pause before an init system that did not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
 const CLUSTERS: &str = "clusters";
 
 /// Why the executor cannot start.
@@ -108,6 +110,8 @@ pub struct ExecConfig {
     pub seal_secret: SealSecret,
     /// The executable that contains the stand-ins: the caller's own.
     pub stand_in: PathBuf,
+    /// Who keeps units running.
+    pub units: Units,
 }
 
 /// What an order needs besides itself. Nothing of it is believed: the bundle is verified against the
@@ -133,6 +137,9 @@ pub struct ClusterNode {
     pub ready: bool,
 }
 
+/// A unit that an earlier life recorded, and where.
+type Recorded = (UnitKey, Arc<Dir>, UnitRecord);
+
 /// What everything here shares.
 pub(crate) struct Inner {
     pub(crate) config: ExecConfig,
@@ -142,6 +149,7 @@ pub(crate) struct Inner {
     pub(crate) running: Arc<tokio::sync::Mutex<()>>,
     floor: Mutex<Floor>,
     site: Binding,
+    waits: Mutex<String>,
     /// Digest of the join secret that was opened last.
     opened: Mutex<Option<Digest>>,
 }
@@ -155,6 +163,27 @@ impl Inner {
     /// This node, once it is known.
     pub(crate) fn node(&self) -> Option<NodeId> {
         self.config.node.or_else(|| self.floor().node())
+    }
+
+    /// Starts units; returns those that could not be started.
+    async fn try_recorded(&self, recorded: Vec<Recorded>) -> Vec<Recorded> {
+        let (mut left, mut why) = (Vec::new(), String::new());
+        for (key, dir, record) in recorded {
+            if let Err(error) = self.supervisor.run(key.clone(), Arc::clone(&dir), record.clone()).await {
+                why = format!("{}; {}", error.text, error.remedy);
+                left.push((key, dir, record));
+            }
+        }
+        self.set_waits(why);
+        left
+    }
+
+    fn set_waits(&self, why: String) {
+        let mut held = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held != why && !why.is_empty() {
+            tracing::warn!("units of an earlier life wait: {why}");
+        }
+        *held = why;
     }
 
     pub(crate) fn opened(&self, sealed: &SealedSecret) -> bool {
@@ -182,11 +211,34 @@ impl Exec {
         let root = Dir::create(&config.root).map_err(error)?;
         root.make_dirs(&clusters).map_err(error)?;
         let floor = Mutex::new(Floor::open(&root)?);
-        let supervisor = Supervisor::start(config.stand_in.clone()).map_err(ExecError::Thread)?;
-        start_recorded(&root, &clusters, &supervisor).map_err(error)?;
+        let supervisor =
+            Supervisor::start(config.units, config.stand_in.clone()).map_err(ExecError::Thread)?;
+        let recorded = recorded(&root, &clusters).map_err(error)?;
         let (running, opened) = (Arc::default(), Mutex::new(None));
         let site = Binding::open(&config.site, &root);
-        Ok(Self(Arc::new(Inner { config, root, supervisor, running, floor, site, opened })))
+        let waits = Mutex::default();
+        let exec = Self(Arc::new(Inner { config, root, supervisor, running, floor, site, opened, waits }));
+        exec.start_recorded(recorded).await;
+        Ok(exec)
+    }
+
+    /// Starts what an earlier life recorded; what runs already is left alone. Where the init system
+    /// does not answer it is asked again and again: everything else goes on meanwhile.
+    async fn start_recorded(&self, recorded: Vec<Recorded>) {
+        let mut left = self.0.try_recorded(recorded).await;
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            while !left.is_empty() {
+                tokio::time::sleep(AGAIN).await;
+                let Some(inner) = inner.upgrade() else { return };
+                let _one = inner.running.lock().await;
+                // An order may have stopped one meanwhile: what counts is what is recorded now.
+                left.retain(|(key, dir, record)| {
+                    matches!(read_record(dir, key.stand_in), Ok(Some(now)) if now == *record)
+                });
+                left = inner.try_recorded(left).await;
+            }
+        });
     }
 
     /// The key to which others seal for this node.
@@ -214,7 +266,7 @@ impl Exec {
 
     /// What this executor waits for before it can carry out anything; empty if nothing.
     pub fn waits(&self) -> String {
-        String::new()
+        self.0.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a caller for this machine's node: whoever signs that secrets for a node go to this very
@@ -353,7 +405,11 @@ impl Exec {
 
     /// The units of a cluster on this node.
     pub async fn health(&self, cluster: &Name) -> Vec<UnitHealth> {
-        self.0.supervisor.look(cluster).await.into_iter().map(|(health, _)| health).collect()
+        let units = self.0.supervisor.look(cluster).await.unwrap_or_else(|error| {
+            tracing::debug!(%cluster, "units: {}", error.text);
+            Vec::new()
+        });
+        units.into_iter().map(|(health, _)| health).collect()
     }
 
     /// Who joined a cluster, as its API server says to this member.
@@ -407,8 +463,9 @@ pub(crate) fn cluster_dir(cluster: &Name) -> Result<RelPath, PathError> {
     format!("{CLUSTERS}/{cluster}").parse()
 }
 
-/// Starts what an earlier life recorded.
-fn start_recorded(root: &Dir, clusters: &RelPath, supervisor: &Supervisor) -> io::Result<()> {
+/// The units that an earlier life recorded.
+fn recorded(root: &Dir, clusters: &RelPath) -> io::Result<Vec<Recorded>> {
+    let mut all = Vec::new();
     for name in root.sub(clusters)?.names()? {
         let Ok(cluster) = name.as_str().parse::<Name>() else {
             continue;
@@ -416,10 +473,9 @@ fn start_recorded(root: &Dir, clusters: &RelPath, supervisor: &Supervisor) -> io
         let dir = Arc::new(root.sub(&cluster_dir(&cluster).map_err(io::Error::other)?)?);
         for stand_in in [StandIn::ApiServer, StandIn::NodeService] {
             if let Some(record) = read_record(&dir, stand_in)? {
-                let key = UnitKey { cluster: cluster.clone(), stand_in };
-                supervisor.run(key, Arc::clone(&dir), record);
+                all.push((UnitKey { cluster: cluster.clone(), stand_in }, Arc::clone(&dir), record));
             }
         }
     }
-    Ok(())
+    Ok(all)
 }

@@ -73,7 +73,7 @@ pub use remote::{RemoteError, RemoteExec};
 pub use seal::{SealContext, SealError, SealSecret, SealedSecret};
 pub use server::Server;
 pub use site::{SiteError, SiteSource};
-pub use supervisor::{UnitHealth, UnitState};
+pub use supervisor::{UnitHealth, UnitState, Units};
 pub use unpack::UnpackError;
 pub use wire::{About, Order, WireError};
 

@@ -56,7 +56,9 @@ pub(crate) async fn apply(context: &mut Context, id: u16, action: &StepAction) -
         }
         StepAction::OwnCredential { offers, into, .. } => secret::own_credential(context, offers, into),
         StepAction::OpenSecret(parts) => secret::open(context, parts),
-        StepAction::Unit { stand_in, config, defaults } => units::run(context, *stand_in, config, defaults),
+        StepAction::Unit { stand_in, config, defaults } => {
+            units::run(context, *stand_in, config, defaults).await
+        }
         StepAction::AwaitReady { server, path, authority, limit_s } => {
             let probe = network::Ready { server, path, authority };
             network::await_ready(context, id, probe, *limit_s).await

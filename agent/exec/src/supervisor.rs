@@ -1,31 +1,33 @@
-//! Keeps units running, as an init system would: starts, restarts with a growing pause, stops.
-//!
-//! One thread does it all and lives as long as the executor. That is not only for order: the
-//! kernel kills a child with `PR_SET_PDEATHSIG` when the *thread* that started it ends, so a child
-//! that outlived a pool thread would die for no reason, and one that outlives the agent must not.
+//! Keeps units running: starts, restarts with a pause, stops. As children of this process, where there
+//! is no root and no init system, or by systemd, where they live on when the executor ends.
 
+mod children;
 mod process;
+mod systemd;
 mod unit;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
 use qb_drivers::config::UnitDefaults;
 use qb_drivers::{RelPath, StandIn};
 use qb_model::ids::{Digest, Millis, Name};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use sha2::{Digest as _, Sha256};
 
 use crate::dir::Dir;
-use unit::Unit;
+use crate::progress::StepError;
+use children::Children;
+use systemd::Systemd;
 
-/// How often running units are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often one that is being stopped is.
-const LOOK_STOPPING: Duration = Duration::from_millis(10);
+/// Who keeps units running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Units {
+    /// This process: they die with it. Needs neither root nor an init system.
+    Children,
+    /// systemd, asked over D-Bus: they live on when this process ends, and are found again.
+    Systemd,
+}
 
 /// Which unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +50,14 @@ pub(crate) struct UnitRecord {
     pub(crate) inputs: Digest,
     /// How it is restarted and stopped.
     pub(crate) defaults: UnitDefaults,
+}
+
+impl UnitRecord {
+    /// What marks a unit that runs by this very record.
+    pub(crate) fn mark(&self) -> Digest {
+        // A struct of numbers and texts has a form.
+        Digest(Sha256::digest(serde_json::to_vec(self).unwrap_or_default()).into())
+    }
 }
 
 /// Whether a unit runs.
@@ -77,133 +87,55 @@ pub struct UnitHealth {
     pub pid: Option<u32>,
 }
 
-/// A question or an order to the thread.
-enum Request {
-    Start { key: UnitKey, dir: Arc<Dir>, record: UnitRecord },
-    Stop { key: UnitKey, done: oneshot::Sender<()> },
-    Look { cluster: Name, reply: oneshot::Sender<Vec<(UnitHealth, UnitRecord)>> },
-    Close { done: oneshot::Sender<()> },
-}
-
-/// Requests that wait for the thread: each takes it microseconds, so that nobody waits long.
-const QUEUED: usize = 64;
-
-/// The handle. When the last one is dropped, everything is killed.
-#[derive(Debug, Clone)]
-pub(crate) struct Supervisor {
-    requests: mpsc::SyncSender<Request>,
+/// Keeps units running.
+pub(crate) enum Supervisor {
+    Children(Children),
+    Systemd(Systemd),
 }
 
 impl Supervisor {
-    /// Starts the thread. `program` contains the stand-ins.
-    pub(crate) fn start(program: PathBuf) -> std::io::Result<Self> {
-        let (requests, inbox) = mpsc::sync_channel(QUEUED);
-        let task = Task { program, inbox, units: BTreeMap::new(), closing: None };
-        std::thread::Builder::new().name("qb-units".to_owned()).spawn(move || task.run())?;
-        Ok(Self { requests })
+    /// A supervisor of a kind. `program` contains the stand-ins.
+    pub(crate) fn start(units: Units, program: PathBuf) -> std::io::Result<Self> {
+        Ok(match units {
+            Units::Children => Self::Children(Children::start(program)?),
+            Units::Systemd => Self::Systemd(Systemd::new(program)),
+        })
     }
 
-    /// Runs a unit from now on; one with another record is replaced.
-    pub(crate) fn run(&self, key: UnitKey, dir: Arc<Dir>, record: UnitRecord) {
-        // The thread ends after the last handle only.
-        let _ = self.requests.send(Request::Start { key, dir, record });
-    }
-
-    /// Stops a unit; returns when its process is gone.
-    pub(crate) async fn stop(&self, key: UnitKey) {
-        let (done, wait) = oneshot::channel();
-        if self.requests.send(Request::Stop { key, done }).is_ok() {
-            let _ = wait.await;
+    /// Runs a unit from now on. One with the same record is left alone, one with another is replaced.
+    pub(crate) async fn run(&self, key: UnitKey, dir: Arc<Dir>, record: UnitRecord) -> Result<(), StepError> {
+        match self {
+            Self::Children(children) => {
+                children.run(key, dir, record);
+                Ok(())
+            }
+            Self::Systemd(systemd) => Ok(systemd.run(&key, &dir, &record).await?),
         }
     }
 
-    /// The units of a cluster.
-    pub(crate) async fn look(&self, cluster: &Name) -> Vec<(UnitHealth, UnitRecord)> {
-        let (reply, wait) = oneshot::channel();
-        if self.requests.send(Request::Look { cluster: cluster.clone(), reply }).is_err() {
-            return Vec::new();
+    /// Stops a unit; returns when its processes are gone.
+    pub(crate) async fn stop(&self, key: UnitKey) -> Result<(), StepError> {
+        match self {
+            Self::Children(children) => {
+                children.stop(key).await;
+                Ok(())
+            }
+            Self::Systemd(systemd) => Ok(systemd.stop(&key).await?),
         }
-        wait.await.unwrap_or_default()
     }
 
-    /// Stops every unit and ends the thread; returns when all processes are gone.
+    /// The units of a cluster, each with the mark of the record that it runs by.
+    pub(crate) async fn look(&self, cluster: &Name) -> Result<Vec<(UnitHealth, Digest)>, StepError> {
+        match self {
+            Self::Children(children) => Ok(children.look(cluster).await),
+            Self::Systemd(systemd) => Ok(systemd.look(cluster).await?),
+        }
+    }
+
+    /// Ends: children are stopped, an init system's units go on.
     pub(crate) async fn close(&self) {
-        let (done, wait) = oneshot::channel();
-        if self.requests.send(Request::Close { done }).is_ok() {
-            let _ = wait.await;
+        if let Self::Children(children) = self {
+            children.close().await;
         }
-    }
-}
-
-struct Task {
-    program: PathBuf,
-    inbox: mpsc::Receiver<Request>,
-    units: BTreeMap<UnitKey, Unit>,
-    closing: Option<oneshot::Sender<()>>,
-}
-
-impl Task {
-    fn run(mut self) {
-        loop {
-            let request = if self.units.is_empty() {
-                self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                self.inbox.recv_timeout(self.pause())
-            };
-            match request {
-                Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            let now = Instant::now();
-            let program = &self.program;
-            self.units.retain(|key, unit| unit.tick(program, key, now));
-            if self.units.is_empty() && self.closing.is_some() {
-                break;
-            }
-        }
-        // Processes that are left are killed as their handles are dropped; answer after that.
-        self.units.clear();
-        if let Some(done) = self.closing {
-            let _ = done.send(());
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        let stopping = self.units.values().any(|unit| unit.is_stopping());
-        if stopping { LOOK_STOPPING } else { LOOK }
-    }
-
-    fn take(&mut self, request: Request) {
-        match request {
-            Request::Start { key, dir, record } => self.start(key, dir, record),
-            Request::Stop { key, done } => match self.units.get_mut(&key) {
-                None => drop(done.send(())),
-                Some(unit) => unit.stop_for(Some(done)),
-            },
-            Request::Look { cluster, reply } => {
-                let units = self.units.iter().filter(|(key, _)| key.cluster == cluster);
-                let _ =
-                    reply.send(units.map(|(key, unit)| (unit.health(key), unit.record.clone())).collect());
-            }
-            Request::Close { done } => {
-                for unit in self.units.values_mut() {
-                    unit.stop_for(None);
-                }
-                self.closing = Some(done);
-            }
-        }
-    }
-
-    fn start(&mut self, key: UnitKey, dir: Arc<Dir>, record: UnitRecord) {
-        if self.closing.is_some() {
-            return;
-        }
-        if let Some(unit) = self.units.get_mut(&key) {
-            return unit.replace(dir, record);
-        }
-        let mut unit = Unit::new(dir, record);
-        unit.spawn(&self.program, &key, Instant::now());
-        self.units.insert(key, unit);
     }
 }

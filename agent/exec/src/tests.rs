@@ -23,6 +23,7 @@ use crate::join::Recipient;
 use crate::stage::Run;
 use crate::{
     Exec, ExecConfig, SealSecret, SealedSecret, SiteSource, StageDone, StageError, StepProgress, Supplies,
+    Units,
 };
 
 const ALL: [NodeRole; 3] = [NodeRole::ControlPlane, NodeRole::ControlPlane, NodeRole::Worker];
@@ -77,6 +78,7 @@ impl Site {
             site: SiteSource::Told(SiteId(Digest([9; 32]))),
             seal_secret: seal_secret(n),
             stand_in: stand_in(),
+            units: Units::Children,
         };
         Node { root, id: NodeId([n; 32]), exec: Exec::open(config).await.unwrap() }
     }

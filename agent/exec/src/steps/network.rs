@@ -65,7 +65,7 @@ pub(super) async fn await_ready(
 
 /// Whether the node service that runs now has joined; the text says why not.
 pub(super) async fn has_joined(context: &Context, status: &RelPath) -> Result<Result<(), String>, StepError> {
-    let units = context.inner.supervisor.look(&context.order.cluster).await;
+    let units = context.inner.supervisor.look(&context.order.cluster).await?;
     let name = StandIn::NodeService.name();
     let Some(pid) = units.iter().find(|(unit, _)| unit.name == name).and_then(|(unit, _)| unit.pid) else {
         return Ok(Err("the node service does not run".to_owned()));

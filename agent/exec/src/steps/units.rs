@@ -41,12 +41,12 @@ pub(super) async fn runs(
         return Ok(false);
     }
     // One that is being started again counts: whether it is any good, the next step finds out.
-    let units = context.inner.supervisor.look(&context.order.cluster).await;
-    Ok(units.iter().any(|(health, record)| *record == wanted && health.state != UnitState::Stopping))
+    let units = context.inner.supervisor.look(&context.order.cluster).await?;
+    Ok(units.iter().any(|(health, mark)| *mark == wanted.mark() && health.state != UnitState::Stopping))
 }
 
 /// Records the unit before it starts: one that runs is always known.
-pub(super) fn run(
+pub(super) async fn run(
     context: &Context,
     stand_in: StandIn,
     config: &RelPath,
@@ -59,8 +59,7 @@ pub(super) fn run(
     let written = context.dir.make_dirs(&units).and_then(|()| context.dir.write(&at, &bytes, 0o600));
     written.map_err(|e| StepError::disk(&at, &e))?;
     let key = UnitKey { cluster: context.order.cluster.clone(), stand_in };
-    context.inner.supervisor.run(key, Arc::clone(&context.dir), record);
-    Ok(())
+    context.inner.supervisor.run(key, Arc::clone(&context.dir), record).await
 }
 
 /// What the unit is: its inputs are part of it, so that a changed one is started anew.
@@ -103,7 +102,7 @@ fn certificates(stand_in: StandIn) -> &'static [&'static str] {
 pub(super) async fn is_stopped(context: &Context, stand_in: StandIn) -> Result<bool, StepError> {
     let at = record_path(stand_in).map_err(StepError::damaged)?;
     let recorded = context.dir.mode(&at).map_err(|e| StepError::disk(&at, &e))?.is_some();
-    let units = context.inner.supervisor.look(&context.order.cluster).await;
+    let units = context.inner.supervisor.look(&context.order.cluster).await?;
     Ok(!recorded && units.iter().all(|(health, _)| health.name != stand_in.name()))
 }
 
@@ -111,6 +110,5 @@ pub(super) async fn is_stopped(context: &Context, stand_in: StandIn) -> Result<b
 pub(super) async fn stop(context: &Context, stand_in: StandIn) -> Result<(), StepError> {
     let at = record_path(stand_in).map_err(StepError::damaged)?;
     context.dir.remove(&at).map_err(|e| StepError::disk(&at, &e))?;
-    context.inner.supervisor.stop(UnitKey { cluster: context.order.cluster.clone(), stand_in }).await;
-    Ok(())
+    context.inner.supervisor.stop(UnitKey { cluster: context.order.cluster.clone(), stand_in }).await
 }

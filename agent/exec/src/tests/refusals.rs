@@ -47,6 +47,7 @@ async fn a_damaged_floor_is_not_a_new_one() {
         site: SiteSource::Told(SiteId(Digest([9; 32]))),
         seal_secret: seal_secret(1),
         stand_in: stand_in(),
+        units: Units::Children,
     };
     assert!(Exec::open(config).await.is_err());
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, service};
+use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, Units, service};
 use rustix::process::DumpableBehavior;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +39,18 @@ pub(crate) struct Options {
     /// User that may ask, besides root: a name or a number
     #[arg(long, value_name = "USER", default_value = "qb")]
     agent_user: UserName,
+    /// Who keeps the units of clusters running: they live on without this process, or end with it
+    #[arg(long, value_name = "BY", default_value = "systemd")]
+    units: UnitsBy,
+}
+
+/// Who keeps units running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum UnitsBy {
+    /// systemd, asked over D-Bus
+    Systemd,
+    /// This process, where there is no systemd
+    Children,
 }
 
 /// Runs until it is asked to end.
@@ -100,6 +112,10 @@ async fn open(options: &Options) -> Result<(Exec, std::fs::File)> {
         site: SiteSource::Enrolled(files),
         seal_secret: SealSecret::open_or_make(root).context("the seal key cannot be used")?,
         stand_in: std::env::current_exe().context("cannot find this program's own file")?,
+        units: match options.units {
+            UnitsBy::Systemd => Units::Systemd,
+            UnitsBy::Children => Units::Children,
+        },
     })
     .await?;
     // Programs of other versions lie below it, which the agent's user runs.
