@@ -41,9 +41,12 @@ pub struct Agent {
     pub hold: PathBuf,
     /// Further options.
     pub options: Vec<String>,
+    /// The executor's program, where it is a process of its own beside the agent.
+    pub executor: Option<PathBuf>,
     program: PathBuf,
     enrolment: PathBuf,
     process: Option<Process>,
+    executing: Option<Process>,
 }
 
 impl Agent {
@@ -55,9 +58,11 @@ impl Agent {
             log: dir.join("log").join(format!("{name}.log")),
             hold: dir.join("hold").join(name),
             options: Vec::new(),
+            executor: None,
             program: binaries.agent.clone(),
             enrolment: enrolment.to_owned(),
             process: None,
+            executing: None,
             spec,
         }
     }
@@ -83,6 +88,7 @@ impl Agent {
         for dir in [self.log.parent(), self.hold.parent()].into_iter().flatten() {
             std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
+        self.start_executor()?;
         let path = |p: &Path| p.to_string_lossy().into_owned();
         let args = [
             "run".to_owned(),
@@ -93,9 +99,47 @@ impl Agent {
             format!("--zone={}", self.spec.zone),
             format!("--hold={}", path(&self.hold)),
         ];
-        let args = args.iter().chain(&self.options);
+        let apart = self.executor.as_ref().map(|_| format!("--exec-socket={}", path(&self.exec_socket())));
+        let args = args.iter().chain(&apart).chain(&self.options);
         self.process = Some(Process::spawn(&self.program, args, &self.log)?);
         Ok(())
+    }
+
+    /// Where its executor answers, if it is a process of its own.
+    fn exec_socket(&self) -> PathBuf {
+        self.state.join("exec.sock")
+    }
+
+    /// Starts its executor, if that is a process of its own and does not run.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn start_executor(&mut self) -> Result<()> {
+        let Some(program) = &self.executor else { return Ok(()) };
+        if self.executing.as_mut().is_some_and(|p| p.ended().is_none()) {
+            return Ok(());
+        }
+        for dir in [Some(self.state.as_path()), self.log.parent()].into_iter().flatten() {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let path = |p: &Path| p.to_string_lossy().into_owned();
+        let args = [
+            "serve".to_owned(),
+            format!("--root={}", path(&self.state.join("exec"))),
+            format!("--socket={}", path(&self.exec_socket())),
+            format!("--hold={}", path(&self.hold)),
+            format!("--enroll={}", path(&self.enrolment)),
+            format!("--agent-user={}", rustix::process::geteuid().as_raw()),
+            "--units=children".to_owned(),
+        ];
+        let log = self.log.with_extension("exec.log");
+        self.executing = Some(Process::spawn(program, args, &log)?);
+        Ok(())
+    }
+
+    /// SIGKILL for its executor alone.
+    pub fn kill_executor(&mut self) {
+        self.executing = None;
     }
 
     /// Whether its process lives.
@@ -119,11 +163,15 @@ impl Agent {
     /// SIGKILL: what a loss of power is to it. Its stand-ins die with it.
     pub fn kill(&mut self) {
         self.process = None;
+        self.executing = None;
     }
 
     /// SIGTERM, without waiting.
     pub fn terminate(&mut self) {
         if let Some(process) = &mut self.process {
+            process.terminate();
+        }
+        if let Some(process) = &mut self.executing {
             process.terminate();
         }
     }
@@ -134,10 +182,13 @@ impl Agent {
     /// It had to be killed, or ended with a failure.
     pub fn stop(&mut self) -> Result<()> {
         self.terminate();
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        let status = process.wait(STOP_LIMIT).with_context(|| format!("{} does not end", self.spec.name))?;
-        if !status.success() {
-            bail!("{} ended with {status}", self.spec.name);
+        let parts = [self.process.take(), self.executing.take()];
+        for mut process in parts.into_iter().flatten() {
+            let status =
+                process.wait(STOP_LIMIT).with_context(|| format!("{} does not end", self.spec.name))?;
+            if !status.success() {
+                bail!("{} ended with {status}", self.spec.name);
+            }
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 /// Variable that names another directory of programs, a release build for instance.
 pub const BIN_DIR: &str = "QB_BIN_DIR";
 
+/// The executor's program.
+const EXEC: &str = "qb-exec";
 /// The relay's program.
 const RELAY: &str = "qb-relay";
 
@@ -20,6 +22,8 @@ pub struct Binaries {
     pub agent: PathBuf,
     /// `qb`.
     pub qb: PathBuf,
+    /// `qb-exec`; see [`Self::with_exec`].
+    pub exec: PathBuf,
     /// `qb-relay`; see [`Self::with_relay`].
     pub relay: PathBuf,
 }
@@ -45,7 +49,7 @@ impl Binaries {
 
     fn of(dir: PathBuf) -> Result<Self> {
         let (agent, qb) = (program(&dir, "qb-agent")?, program(&dir, "qb")?);
-        Ok(Self { agent, qb, relay: dir.join(RELAY), dir })
+        Ok(Self { agent, qb, exec: dir.join(EXEC), relay: dir.join(RELAY), dir })
     }
 
     /// The same programs, of which the relay is not needed by everybody.
@@ -54,6 +58,14 @@ impl Binaries {
     /// It is missing.
     pub fn with_relay(self) -> Result<Self> {
         Ok(Self { relay: program(&self.dir, RELAY)?, ..self })
+    }
+
+    /// The same programs, of which the executor is needed where it is a process of its own.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn with_exec(self) -> Result<Self> {
+        Ok(Self { exec: program(&self.dir, EXEC)?, ..self })
     }
 
     /// The same programs below another directory, so that a build in the meantime replaces nothing
@@ -79,7 +91,7 @@ fn program(dir: &Path, name: &str) -> Result<PathBuf> {
     let path = dir.join(name);
     if !path.is_file() {
         bail!(
-            "{} is missing: cargo build -p qb-agent -p qb-cli -p qb-relay --bins, or set {BIN_DIR}",
+            "{} is missing: cargo build -p qb-agent -p qb-exec -p qb-cli -p qb-relay --bins, or set {BIN_DIR}",
             path.display()
         );
     }

@@ -3,6 +3,7 @@
 
 mod t10_founding;
 mod t20_faults;
+mod t25_executor;
 mod t30_bad_input;
 mod t40_relay;
 mod t45_hostile;
@@ -30,18 +31,33 @@ struct Fixture {
 
 /// Makes a site with addresses 127.0.`net`.11 to .15 and starts all its agents.
 fn fresh(net: u8) -> Result<Fixture> {
+    let fixture = made(net)?;
+    started(fixture)
+}
+
+/// Starts all agents of a site.
+fn started(mut fixture: Fixture) -> Result<Fixture> {
+    fixture.site.start()?;
+    Ok(fixture)
+}
+
+/// Makes a site whose agents do not run yet.
+fn made(net: u8) -> Result<Fixture> {
     let dir = tempfile::Builder::new().prefix("qb").tempdir()?;
     let layout = Layout { dir: dir.path().join("s"), name: "lyon".into(), net: [127, 0, net] };
-    let mut site = Site::open(&layout, &Binaries::find()?)?;
+    let site = Site::open(&layout, &Binaries::find()?)?;
     site.ports_free()?;
     site.create()?;
-    site.start()?;
     Ok(Fixture { site, _dir: dir })
 }
 
 /// Lets all nodes in and waits until they have said where they are.
 fn authorized(net: u8) -> Result<Fixture> {
-    let mut fixture = fresh(net)?;
+    pooled(fresh(net)?)
+}
+
+/// The same for a site whose agents run.
+fn pooled(mut fixture: Fixture) -> Result<Fixture> {
     let site = &mut fixture.site;
     waiting(site, 5)?;
     site.qb.ok(&["node", "authorize", "--waiting", "-y"])?;
