@@ -18,7 +18,7 @@ test: test-rust test-loom test-golden
 
 # Unit and integration tests of every crate, those of the pages in a real browser too
 test-rust: build
-    @.ci/setup browser
+    @.ci/setup browser package
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --locked --workspace --no-fail-fast; \
     else \

@@ -33,6 +33,8 @@ NEVER = {
     + ["qb-portal", "qb-agent", "qb-relay"],
     "qb-relay": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-drivers", "qb-exec"]
     + ["qb-agent"],
+    # Its program names clap, which asks rustix for the width of a terminal; the library has no IO (PLACES).
+    "qb-package": ASYNC + NETWORK + RAFT + ["nix", "getrandom", "rand", "rand_core", "tempfile", "qb-*"],
     "qb-exec": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-portal"],
     "qb-cli": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-exec", "qb-agent"]
     + ["qb-relay"],
@@ -47,6 +49,8 @@ ONLY = {"openraft": "qb-consensus", "libp2p": "qb-mesh", "utoipa": "qb-portal"}
 PLACES = [
     ("a pure crate touches no system", "consensus/model/src", r"\bstd::(fs|env|process|thread|os)\b", set()),
     ("a pure crate touches no system", "agent/drivers/src", r"\bstd::(fs|env|process|thread|os)\b", set()),
+    ("the package builder touches no system outside its program", "packaging/src",
+     r"\bstd::(fs|env|process|thread|os|net|time)\b", {"bin/qb-package.rs"}),
     (
         "the agent's files are touched through files.rs and what keeps one kind of file",
         "agent/src",
