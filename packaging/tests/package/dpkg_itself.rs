@@ -39,8 +39,7 @@ fn dpkg_installs_verifies_and_removes_a_sites_package() {
     }
     std::fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
     let at = format!("--root={}", root.display());
-    // The root has no shell: scripts are tried with a chroot, which an empty root cannot run. They are
-    // run by dpkg on real machines; here files, sums and conffiles count.
+    // The root has no shell: scripts run outside of it.
     let quiet = ["--force-depends", "--force-script-chrootless", "--force-not-root", &at];
     run_as_root("dpkg", &[&quiet[..], &["--install", &site]].concat());
     installed(&root);

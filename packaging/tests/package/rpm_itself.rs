@@ -51,19 +51,40 @@ fn rpm_installs_verifies_and_erases_a_sites_package() {
     let rpm =
         |args: &[&str]| run_as_root("rpm", &[&["--root", &at, "--dbpath", "/var/lib/rpm"], args].concat());
     rpm(&["--initdb"]);
-    // The root has no shell for the scripts.
-    rpm(&["-i", "--nodeps", "--noscripts", &generic]);
+    shell(&root);
+    rpm(&["-i", "--nodeps", &generic]);
     assert!(!root.join("usr/share/qb/site.enroll.json").exists());
-    rpm(&["-U", "--nodeps", "--noscripts", "--replacepkgs", &site]);
+    assert_eq!(ran(&root), ["pre 1", "post 1", "posttrans 1"]);
+    rpm(&["-U", "--nodeps", "--replacepkgs", &site]);
     assert_eq!(std::fs::read(root.join("usr/share/qb/site.enroll.json")).unwrap(), ENROLL);
     assert_eq!(std::fs::read(root.join("usr/bin/example")).unwrap(), noise(100_000));
     assert_eq!(std::fs::read_link(root.join("usr/bin/also")).unwrap(), Path::new("example"));
     assert_eq!(rpm(&["-V", "--nodeps", "example"]), "");
     assert_eq!(rpm(&["-qf", "/usr/share/qb/site.enroll.json"]), "example-1.2.3-1.x86_64\n");
-    rpm(&["-e", "--nodeps", "--noscripts", "example"]);
+    rpm(&["-e", "--nodeps", "example"]);
+    assert_eq!(
+        ran(&root)[3..],
+        ["pre 2", "post 2", "preun 1", "postun 1", "posttrans 2", "preun 0", "postun 0"]
+    );
     for left in ["usr/bin/example", "usr/share/qb", "etc/example/example.toml"] {
         assert!(!root.join(left).exists(), "{left}");
     }
+}
+
+/// Puts the system's shell and its libraries into a root, for the scripts.
+fn shell(root: &Path) {
+    let needs = run("ldd", &["/bin/sh"]);
+    let libraries = needs.split_whitespace().filter(|word| word.starts_with('/'));
+    for path in std::iter::once("/bin/sh").chain(libraries) {
+        let to = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(path, to).unwrap();
+    }
+}
+
+/// What the scripts wrote, with the number that rpm gave each.
+fn ran(root: &Path) -> Vec<String> {
+    std::fs::read_to_string(root.join("ran")).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]

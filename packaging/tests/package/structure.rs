@@ -49,7 +49,7 @@ fn the_bytes_of_small_packages_are_pinned() {
         [
             "head 90768af3278e160482c79947f2f2cab87c52d829dd3a2ea8390f01433f2d7cd3 \
              tail 5a6797c350a644adb4e0e2ce0d25e4de61f1793cce4b67ca301f033eecdaa332",
-            "head of 3040 bytes \
+            "head of 3092 bytes \
              tail 304562145d57fca8571187066cd9e55328391322f28c91c1a5da12e6088c2265"
         ]
     );
