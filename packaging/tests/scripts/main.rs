@@ -5,7 +5,7 @@
 
 mod stage;
 
-use stage::{BARE, DEBIAN, FRESH, REDHAT, Stage, System};
+use stage::{BARE, DEBIAN, FRESH, IMAGE, REDHAT, Stage, System};
 
 /// One call of one script.
 struct Case {
@@ -77,6 +77,12 @@ fn a_deb_of_the_agent_is_installed() {
         "deb-systemd-helper enable qb-exec.service",
         "deb-systemd-helper enable qb-agent.service",
     ];
+    const MADE: [&str; 4] = [
+        "getent group qb",
+        "groupadd --system qb",
+        "getent passwd qb",
+        "useradd --system --gid qb --home-dir /var/lib/qb --no-create-home --shell /usr/sbin/nologin qb",
+    ];
     const STARTED: &[&str] = &[
         ENABLED[0],
         ENABLED[1],
@@ -106,12 +112,13 @@ fn a_deb_of_the_agent_is_installed() {
         Case {
             what: "without systemd",
             system: System { runs: false, has: BARE, ..FRESH },
-            calls: &[
-                "getent group qb",
-                "groupadd --system qb",
-                "getent passwd qb",
-                "useradd --system --gid qb --home-dir /var/lib/qb --no-create-home --shell /usr/sbin/nologin qb",
-            ],
+            calls: &MADE,
+            ..new
+        },
+        Case {
+            what: "in an image without /proc",
+            system: System { runs: false, has: IMAGE, ..FRESH },
+            calls: &[ENABLED[0], MADE[0], MADE[1], MADE[2], MADE[3]],
             ..new
         },
         Case {

@@ -41,6 +41,8 @@ pub const DEBIAN: &[&str] = &[
 ];
 /// An RPM distribution that runs.
 pub const REDHAT: &[&str] = &["systemctl", "systemd-sysusers", "systemd-tmpfiles", "userdel", "groupdel"];
+/// An image without /proc: what makes users is there and fails.
+pub const IMAGE: &[&str] = &["systemd-sysusers", "useradd", "groupadd"];
 /// A system with nothing but its own users.
 pub const BARE: &[&str] = &["useradd", "groupadd", "userdel", "groupdel"];
 
@@ -192,6 +194,7 @@ fn answer(program: &str, system: &System) -> String {
         ),
         "deb-systemd-helper" => format!("case \"$*\" in *was-enabled*) {} ;; esac", yes(system.enabled)),
         "deb-systemd-invoke" => format!("case \"$1\" in start | restart) {} ;; esac", yes(system.starts)),
+        "systemd-sysusers" => yes(!system.has.contains(&"useradd")).to_owned(),
         _ => "exit 0".to_owned(),
     }
 }
