@@ -10,7 +10,7 @@ _list:
 
 # Builds qb and runs a whole site with its relay and portal on this machine; --populated fills it
 demo *ARGS: web
-    cargo build --locked -p qb-agent -p qb-cli -p qb-relay -p qb-tests --bins
+    cargo build --locked -p qb-agent -p qb-exec -p qb-cli -p qb-relay -p qb-tests --bins
     target/debug/qb-demo {{ ARGS }}
 
 # All tests: Rust, the queue's loom model, the golden vectors in a second language
@@ -41,7 +41,7 @@ smoke: build
 
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
-    cargo build --locked --release -p qb-agent -p qb-cli -p qb-relay -p qb-tests --bins
+    cargo build --locked --release -p qb-agent -p qb-exec -p qb-cli -p qb-relay -p qb-tests --bins
     target/release/qb-bench {{ ARGS }}
 
 # Everything that CI asks of the text; edits nothing
@@ -85,7 +85,7 @@ build: web
 
 # Builds the programs as packages ship them, for this machine only
 release: web
-    cargo build --locked --profile dist -p qb-agent -p qb-cli -p qb-relay --bins
+    cargo build --locked --profile dist -p qb-agent -p qb-exec -p qb-cli -p qb-relay --bins
     @ls -l target/dist/qb-agent target/dist/qb target/dist/qb-relay
 
 # Programs that run on glibc 2.28 and newer, in target/portable; MACHINE is x86_64 or aarch64

@@ -19,7 +19,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::clock;
 use crate::dir::Dir;
-use crate::exec::{Inner, OrderError, cluster_dir};
+use crate::errors::OrderError;
+use crate::exec::{Inner, cluster_dir};
 use crate::pki;
 use crate::progress::StepError;
 use crate::seal::{self, SealContext, SealError, SealedSecret};

@@ -16,11 +16,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `exec.rs` | [`Exec`]: the handle |
+//! | `exec.rs`, `errors.rs` | [`Exec`]: the handle; why it refuses |
 //! | `floor.rs` | what this node refuses: older orders, anything while it is held |
 //! | `stage.rs`, `progress.rs` | runs the steps of one order; what it tells meanwhile |
 //! | `steps.rs`, `steps/` | check and apply of every kind of action |
-//! | `supervisor.rs`, `supervisor/` | keeps units running; one child process |
+//! | `supervisor.rs`, `supervisor/` | keeps units running: as children, or by systemd over D-Bus |
+//! | `site.rs` | which site this machine is bound to |
+//! | `wire.rs`, `server.rs`, `remote.rs`, `limits.rs` | the socket of an executor that is a process of its own |
+//! | `service.rs`, `removal.rs`, `bin/qb-exec` | the program: journal, readiness, whether the package may go |
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
@@ -33,15 +36,18 @@
 //! - Every step is idempotent. Killed at any point and run again, a stage converges; what detaching
 //!   leaves is what was there before attaching.
 //! - Everything of a cluster lies in one directory, which no link leads out of.
+//! - The site, the publishers, the recipients of join secrets and the node itself are proved, never
+//!   told: by root's enrolment file, the trust log, signed orders, and a record that the node signed.
 //! - No shell. Children get an argument vector, an empty environment and a process group of their
-//!   own, and die with the executor.
+//!   own, and die with the executor; units of systemd live on, and are found again by their mark.
 //! - Secrets are opened here only, are never formatted, and go to files of mode 0600.
-//! - What is absent on purpose: root, package managers, systemd. The rehearsal needs none; a driver
-//!   for a real distribution brings its actions with it.
+//! - What is absent on purpose: package managers, and root where systemd is not asked. The rehearsal
+//!   needs none; a driver for a real distribution brings its actions with it.
 
 mod client;
 mod clock;
 mod dir;
+mod errors;
 mod exec;
 mod facts;
 mod floor;
@@ -63,7 +69,8 @@ mod supervisor;
 mod unpack;
 mod wire;
 
-pub use exec::{ClusterNode, Exec, ExecConfig, ExecError, NodeError, OrderError, Supplies};
+pub use errors::{ExecError, NodeError, OrderError};
+pub use exec::{ClusterNode, Exec, ExecConfig, Supplies};
 pub use facts::{FactsConfig, FactsError, gather_facts};
 pub use floor::FloorError;
 pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};

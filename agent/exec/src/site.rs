@@ -63,19 +63,14 @@ pub enum SiteError {
     },
     /// It is of another site than the one that this machine is bound to.
     #[error(
-        "this machine is bound to site {held} ({held_words}), the enrolment file {path} is of site {got} ({got_words}): put the file of the first one back; if the machine is to change sites, detach it from its clusters, then remove site.json and floor.json from the executor's directory and restart qb-exec"
+        "this machine is bound to site {} ({}), the enrolment file {path} is of site {} ({}): put the file of the first one back; if the machine is to change sites, detach it from its clusters, then remove site.json and floor.json from the executor's directory and restart qb-exec",
+        sites.0, spoken(sites.0), sites.1, spoken(sites.1)
     )]
     Foreign {
         /// Which file.
         path: PathBuf,
-        /// The site that it is bound to.
-        held: SiteId,
-        /// Its words.
-        held_words: String,
-        /// The file's.
-        got: SiteId,
-        /// Its words.
-        got_words: String,
+        /// The site that it is bound to, and the file's.
+        sites: Box<(SiteId, SiteId)>,
     },
     /// What was written down cannot be used.
     #[error(
@@ -122,7 +117,9 @@ impl Binding {
         }
         let read = enrolled(files);
         match (*held, read) {
-            (Some(held), Ok((path, got))) if got != held => Err(foreign(path, held, got)),
+            (Some(held), Ok((path, got))) if got != held => {
+                Err(SiteError::Foreign { path, sites: Box::new((held, got)) })
+            }
             // It is known already: the file is not needed for that any more.
             (Some(held), Ok(_) | Err(SiteError::Missing(_))) => Ok(held),
             (Some(held), Err(error)) => {
@@ -155,10 +152,6 @@ fn stored(root: &Dir) -> Result<Option<SiteId>, SiteError> {
 
 fn spoken(site: SiteId) -> String {
     words(&site.0.0).join(" ")
-}
-
-fn foreign(path: PathBuf, held: SiteId, got: SiteId) -> SiteError {
-    SiteError::Foreign { path, held, held_words: spoken(held), got, got_words: spoken(got) }
 }
 
 fn enrolled(files: &[PathBuf]) -> Result<(PathBuf, SiteId), SiteError> {
