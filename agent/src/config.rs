@@ -83,7 +83,7 @@ pub struct Options {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Given {
     /// File of options, TOML: keys are these options with underscores [default: /etc/qb/agent.toml, if it exists]
-    #[arg(long, value_name = "FILE", env = "QB_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "QB_AGENT_CONFIG")]
     pub config: Option<PathBuf>,
     /// What is given besides.
     #[command(flatten)]

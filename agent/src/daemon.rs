@@ -21,13 +21,16 @@ use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::door::site::AgentSite;
 use crate::door::tls;
+use crate::enroll::Enrolment;
 use crate::events::Events;
 use crate::executor::Executor;
 use crate::handler::MeshHandler;
+use crate::identity::Identity;
 use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
 use crate::start::Prepared;
+use crate::starts::Starts;
 use crate::transport::MeshTransport;
 use crate::{
     attest, bundles, enroll, executor, files, found, host, knock, leader, reconcile, report, said, seats,
@@ -54,9 +57,9 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
         found = prepared.with_address() => found?,
         () = &mut stop => return Ok(()),
     };
-    let (_lock, record) = (parts.lock.try_clone()?, parts.record.clone());
     ports_free(&config)?;
-    let node = build(config, parts)?;
+    let start::Parts { enrolment, identity, record, notices, lock: _lock } = parts;
+    let node = build(config, Known { enrolment, identity, notices, starts: record.starts().clone() })?;
     let tasks = node.tasks.clone();
     let mesh = start_mesh(&node).await?;
     start_exec(&node).await?;
@@ -124,8 +127,16 @@ fn ports_free(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn build(config: Config, parts: start::Parts) -> Result<Arc<Node>> {
-    let start::Parts { enrolment, identity, record, notices, lock: _ } = parts;
+/// What is known of the node before it is built.
+struct Known {
+    enrolment: Enrolment,
+    identity: Identity,
+    starts: Starts,
+    notices: Vec<String>,
+}
+
+fn build(config: Config, known: Known) -> Result<Arc<Node>> {
+    let Known { enrolment, identity, starts, notices } = known;
     let charter = Charter::verify(&enrolment.charter)?;
     let facts = host::facts(&config)?;
     let way = uplink::Way::open(&config)?;
@@ -156,7 +167,7 @@ fn build(config: Config, parts: start::Parts) -> Result<Arc<Node>> {
         events,
         membership,
         facts,
-        starts: record.starts().clone(),
+        starts,
         notices,
         charter_issued: charter.body().issued_ms,
     });

@@ -161,9 +161,15 @@ pub enum LockError {
     },
 }
 
+/// A state that is this process's own, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
 /// Locks a state for this process: two agents with one identity would vote twice. It is free again
 /// when the file is dropped, also by a process that was killed.
-pub fn lock(state: &Path) -> Result<File, LockError> {
+pub fn lock(state: &Path) -> Result<Lock, LockError> {
     let path = state.join("lock");
     let mut file = OpenOptions::new()
         .create(true)
@@ -187,7 +193,7 @@ pub fn lock(state: &Path) -> Result<File, LockError> {
     }
     // Only who is refused reads it: on a full disk it is missing there.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(file)
+    Ok(Lock { _file: file })
 }
 
 /// Reads at most `limit` bytes; none if there is no such file.

@@ -1,7 +1,6 @@
 //! What comes before an agent runs: whose state this is, who the node is, to which site it belongs, on
 //! which address it serves.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::config::{self, Config, Options};
 use crate::enroll::{self, Enrolment};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::host::address::{self, Choice};
 use crate::host::{self, clock};
 use crate::identity::Identity;
@@ -37,7 +36,7 @@ pub struct Prepared {
     /// What people should know, besides.
     pub notices: Vec<String>,
     /// Held as long as the agent runs.
-    lock: File,
+    lock: Lock,
 }
 
 /// Takes the state, notes the start, reads site and identity. As a service it may wait for a while
@@ -160,5 +159,5 @@ pub struct Parts {
     /// What people should know.
     pub notices: Vec<String>,
     /// Held as long as the agent runs.
-    pub lock: File,
+    pub lock: Lock,
 }
