@@ -94,7 +94,7 @@ pub fn summary(upgrade: &AgentUpgradeView, clock: &Clock) -> String {
         (AgentUpgradeState::Done, _) => {
             format!("The last upgrade, to {version}, was done {} ago.", clock.ago(upgrade.since))
         }
-        (_, Some(wait)) => format!("{of} run {version}.  {}", waiting::lines(wait, clock).join("  ")),
+        (_, Some(wait)) => format!("{of} run {version}.  {}", waiting::lines(wait, clock).join("")),
         (AgentUpgradeState::Rolling, None) => format!("{of} run {version}; the others follow."),
         (AgentUpgradeState::Halted, None) => format!("Halted: {of} run {version}."),
     }

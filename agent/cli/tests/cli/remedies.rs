@@ -118,8 +118,9 @@ fn filled(command: &str, open: &str) -> Vec<String> {
         let before = words.last().map(String::as_str).unwrap_or_default();
         let shout = word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c == '-');
         words.push(match word.as_str() {
-            _ if before == "-n" || before == "--owners-needed" => "3".into(),
+            _ if matches!(before, "-n" | "--owners-needed" | "--batch") => "3".into(),
             _ if before == "--bundle" => qb_model::Digest([7; 32]).to_string(),
+            _ if before == "--version" => "1.36.2".into(),
             _ if before == "--class" => "cli".into(),
             _ if before == "--role" => "owner".into(),
             "KEY" | "PUBLIC-KEY" => key(),

@@ -9,4 +9,5 @@ mod place;
 mod roster;
 mod sim;
 mod snapshots;
+mod upgrade;
 mod why;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qb_model::action::{KeyClass, RevokeReason, Role};
+use qb_model::action::{Action, KeyClass, RevokeReason, Role};
 use qb_model::chain::{AnchorRing, AuditRecord};
 use qb_model::charter::Recovery;
 use qb_model::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, RaftId, SiteId};
@@ -72,6 +72,9 @@ fn lived() -> Site {
     site.lead(&[]);
     site.must("opal", revoke(105), &[OPAL]);
     site.must("olga", remove("vera"), &[OLGA]);
+    let version = "0.2.0".parse().unwrap();
+    let first = vec![node(101)];
+    site.must("olga", Action::AgentUpgrade { bundle: Digest([9; 32]), version, first, batch: 1 }, &[OLGA]);
     site
 }
 
@@ -155,7 +158,7 @@ fn s38_what_rests_on_no_intent() {
     let attached = site.record(103).phase.clone();
     let created = site.blue().created;
     type Change<'a> = &'a dyn Fn(&mut Forged);
-    let rows: [Change<'_>; 13] = [
+    let rows: [Change<'_>; 15] = [
         &|f| drop(f.nodes.insert(node(130), stranger.clone())),
         &|f| drop(f.intents.remove(&authorized.digest)),
         &|f| f.intents.get_mut(&authorized.digest).unwrap().envelope[70] ^= 1,
@@ -183,6 +186,8 @@ fn s38_what_rests_on_no_intent() {
         &|f| f.clusters.get_mut(&name("blue")).unwrap().deleting = Some(created),
         &|f| drop(f.clusters.insert(name("green"), f.clusters[&name("blue")].clone())),
         &|f| f.tombstones.get_mut(&node(105)).unwrap().cites = authorized,
+        &|f| f.agents.upgrade.as_mut().unwrap().version = "9.9.9".parse().unwrap(),
+        &|f| f.agents.upgrade.as_mut().unwrap().cites = created,
     ];
     for (at, row) in rows.into_iter().enumerate() {
         let mut forged = open(&site.state);

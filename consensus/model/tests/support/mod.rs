@@ -178,12 +178,17 @@ impl World {
     }
 
     pub(crate) fn judge(&self, envelope: &[u8]) -> Verdict {
+        self.judge_at_level(1, envelope)
+    }
+
+    /// As a site at this feature level judges it.
+    pub(crate) fn judge_at_level(&self, feature_level: u32, envelope: &[u8]) -> Verdict {
         let context = Context {
             site: self.site(),
             trust: &self.trust,
             replay: &self.replay,
             anchors: &self.ring,
-            feature_level: 1,
+            feature_level,
             log_time: self.log_time,
             issued_floor: self.floor,
             generation: &|object| (*object == cluster("blue")).then_some(Generation(3)),

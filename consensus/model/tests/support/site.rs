@@ -13,7 +13,9 @@ use qb_model::intent::{Anchor, Expect, Intent, ObjectRef};
 use qb_model::outcome::Outcome;
 use qb_model::plan::{self, Effect};
 use qb_model::preflight::{Finding, Severity};
-use qb_model::state::{Applied, Cluster, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, Tombstone};
+use qb_model::state::{
+    AgentUpgrade, Applied, Cluster, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, Tombstone,
+};
 use qb_model::statement::{NodeCommand, SealKeyRecord, Statement as _};
 use qb_model::trust::{TrustState, required};
 
@@ -44,6 +46,7 @@ pub(crate) struct Picture {
     clusters: BTreeMap<Name, Cluster>,
     intents: BTreeMap<Digest, LiveIntent>,
     seats: BTreeMap<RaftId, Seat>,
+    upgrade: Option<AgentUpgrade>,
     generations: Vec<u64>,
 }
 
@@ -58,6 +61,7 @@ pub(crate) fn picture(state: &SiteState) -> Picture {
         clusters: state.clusters().clone(),
         intents: state.intents().clone(),
         seats: state.seats().clone(),
+        upgrade: state.agent_upgrade().cloned(),
         generations: objects.map(|o| state.generation(&o).0).collect(),
     }
 }

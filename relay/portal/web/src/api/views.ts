@@ -53,6 +53,8 @@ export interface SiteView {
   relays: { url: string; key: string; links: { node: string; host: string }[] }[];
   counts: { waiting: number; pool: number; attached: number; detaching: number };
   clusters: number;
+  /** Doors that are older than this field leave it out. */
+  agent_upgrade?: { version: string; state: 'rolling' | 'halted' | 'done'; done: number; nodes: number };
   waiting_on: WaitingOn[];
 }
 

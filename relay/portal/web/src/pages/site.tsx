@@ -45,6 +45,9 @@ function Figures({ site, nodes }: { site: SiteView; nodes: NodeView[] }) {
       {cell('Leader', leader?.host ?? (site.founded ? 'none' : ''), leader ? `term ${site.term}` : site.founded ? 'nothing can be changed' : 'not founded')}
       {cell('Voters connected', `${connected}`, `of ${site.voters.length}, seen from ${site.door.host}`)}
       {cell('Clusters', states[0] ? `${states[0][1]} ${states[0][0]}` : '0', states.slice(1).map(([s, n]) => `${n} ${s}`).join(', '))}
+      {site.agent_upgrade && site.agent_upgrade.state !== 'done'
+        ? cell(`Agents ${site.agent_upgrade.state === 'halted' ? 'halted' : 'upgraded'}`, String(site.agent_upgrade.done), `of ${site.agent_upgrade.nodes} run ${visible(site.agent_upgrade.version)}`)
+        : null}
       {cell('Free in pool', plural(pool.length, 'node'), cores > 0 ? plural(cores, 'core') : '')}
     </dl>
   );
