@@ -105,7 +105,7 @@ fn listed(ctx: &Ctx, site: &SiteView, nodes: Vec<NodeView>) -> Shown<NodeView> {
     let nodes = members(nodes);
     let text = ctx.out.render(&table(&nodes, &clock, &ctx.out.paint));
     let footer = site.agent_upgrade.as_ref().map(|u| summary(u, &clock));
-    let lines = nodes.iter().map(|n| line(n)).collect();
+    let lines = nodes.iter().map(line).collect();
     let items = nodes.into_iter().map(|n| (n.name.to_string(), n)).collect();
     Shown { items, text, footer, lines }
 }
