@@ -141,7 +141,18 @@ pub fn site_view() -> SiteView {
         relays: vec![],
         counts: Counts::default(),
         clusters: 0,
-        agent_upgrade: None,
+        agent_upgrade: Some(AgentUpgradeView {
+            intent: Digest([1; 32]),
+            bundle: Digest([2; 32]),
+            version: "0.2.0".parse().unwrap(),
+            first: Vec::new(),
+            batch: 1,
+            state: AgentUpgradeState::Rolling,
+            since: Millis(5),
+            done: 0,
+            nodes: 1,
+            waiting_on: None,
+        }),
         waiting_on: vec![waiting()],
     }
 }
@@ -170,7 +181,11 @@ pub fn node_view() -> NodeView {
         disk_free_bytes: None,
         uptime_s: None,
         work: None,
-        agent_upgrade: None,
+        agent_upgrade: Some(NodeUpgradeView {
+            state: NodeUpgradeState::Waits,
+            since: None,
+            why: None,
+        }),
         waiting_on: None,
     }
 }
