@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// What the system has around a script.
 #[derive(Clone, Copy)]
-pub struct System {
+pub(crate) struct System {
     /// Programs that are there, besides those of every system.
     pub has: &'static [&'static str],
     /// Whether systemd runs, and not only its files are there.
@@ -30,7 +30,7 @@ pub struct System {
 }
 
 /// A Debian that runs.
-pub const DEBIAN: &[&str] = &[
+pub(crate) const DEBIAN: &[&str] = &[
     "systemctl",
     "systemd-sysusers",
     "systemd-tmpfiles",
@@ -40,14 +40,15 @@ pub const DEBIAN: &[&str] = &[
     "groupdel",
 ];
 /// An RPM distribution that runs.
-pub const REDHAT: &[&str] = &["systemctl", "systemd-sysusers", "systemd-tmpfiles", "userdel", "groupdel"];
+pub(crate) const REDHAT: &[&str] =
+    &["systemctl", "systemd-sysusers", "systemd-tmpfiles", "userdel", "groupdel"];
 /// An image without /proc: what makes users is there and fails.
-pub const IMAGE: &[&str] = &["systemd-sysusers", "useradd", "groupadd"];
+pub(crate) const IMAGE: &[&str] = &["systemd-sysusers", "useradd", "groupadd"];
 /// A system with nothing but its own users.
-pub const BARE: &[&str] = &["useradd", "groupadd", "userdel", "groupdel"];
+pub(crate) const BARE: &[&str] = &["useradd", "groupadd", "userdel", "groupdel"];
 
 /// A running system on which nothing of qb ran before.
-pub const FRESH: System = System {
+pub(crate) const FRESH: System = System {
     has: DEBIAN,
     runs: true,
     files: &["/usr/share/qb/site.enroll.json"],
@@ -66,14 +67,14 @@ const WORDS: [&str; 3] = ["/dev/null", "/usr/sbin/nologin", "/sbin/nologin"];
 const QUESTIONS: [&str; 4] = ["is-active", "is-enabled", "was-enabled", "show"];
 
 /// A stage with one script on it.
-pub struct Stage {
+pub(crate) struct Stage {
     root: TempDir,
     script: PathBuf,
 }
 
 /// How a script ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub status: i32,
     pub said: String,
     /// Calls that change something, in order.
@@ -81,7 +82,7 @@ pub struct Ended {
 }
 
 impl Stage {
-    pub fn new(script: &str, system: &System) -> Self {
+    pub(crate) fn new(script: &str, system: &System) -> Self {
         let root = TempDir::new().unwrap();
         let stage = Self { script: root.path().join("script"), root };
         let text =
@@ -109,11 +110,11 @@ impl Stage {
     }
 
     /// Where a path of the system lies.
-    pub fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.path().join(path.trim_start_matches('/'))
     }
 
-    pub fn run(&self, shell: &str, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, shell: &str, args: &[&str]) -> Ended {
         let _ = fs::remove_file(self.at("calls"));
         let out = Command::new(shell)
             .arg(&self.script)

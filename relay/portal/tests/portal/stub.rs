@@ -181,11 +181,7 @@ pub fn node_view() -> NodeView {
         disk_free_bytes: None,
         uptime_s: None,
         work: None,
-        agent_upgrade: Some(NodeUpgradeView {
-            state: NodeUpgradeState::Waits,
-            since: None,
-            why: None,
-        }),
+        agent_upgrade: Some(NodeUpgradeView { state: NodeUpgradeState::Waits, since: None, why: None }),
         waiting_on: None,
     }
 }
