@@ -35,6 +35,7 @@ NEVER = {
     + ["qb-agent"],
     # Its program names clap, which asks rustix for the width of a terminal; the library has no IO (PLACES).
     "qb-package": ASYNC + NETWORK + RAFT + ["nix", "getrandom", "rand", "rand_core", "tempfile", "qb-*"],
+    "qb-service": NETWORK + RAFT + ["qb-*"],
     "qb-exec": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-portal"],
     "qb-cli": RAFT + ["libp2p*", "qb-mesh", "qb-consensus", "qb-queue", "qb-exec", "qb-agent"]
     + ["qb-relay"],
@@ -43,7 +44,7 @@ NEVER = {
 }
 
 # Libraries that only one crate of ours may name in its manifest: one place knows each of them.
-ONLY = {"openraft": "qb-consensus", "libp2p": "qb-mesh", "utoipa": "qb-portal"}
+ONLY = {"openraft": "qb-consensus", "sd-notify": "qb-service", "tracing-journald": "qb-service", "libp2p": "qb-mesh", "utoipa": "qb-portal"}
 
 # Words that may stand only in these files of a crate (tests aside). Comments do not count.
 PLACES = [

@@ -80,7 +80,7 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
     let ended = wait_for_end(&node, &mesh, stop).await;
     let why = ended.as_deref().unwrap_or("asked to");
     tracing::info!("ending: {why}");
-    service::ending(why);
+    qb_service::stopping(&format!("ending: {why}"));
     if tokio::time::timeout(END, end(&node, mesh)).await.is_err() {
         tracing::warn!("some parts did not end in time");
     }

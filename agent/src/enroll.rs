@@ -221,7 +221,8 @@ mod tests {
         let bad = b"{".as_slice();
         // (the file, the copy) > (whose site, seeds, what is said, what is kept), or the error
         type Want<'a> = Result<(u8, usize, &'a str, Option<&'a [u8]>), &'a str>;
-        let table: [(Option<&[u8]>, Option<&[u8]>, Want); 12] = [
+        type Row<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Want<'a>);
+        let table: [Row; 12] = [
             (Some(&one), None, Ok((1, 1, "", Some(&one)))),
             (Some(&one), Some(&one), Ok((1, 1, "", None))),
             (None, Some(&one), Ok((1, 1, "", None))),

@@ -13,7 +13,7 @@
 //! | files | what |
 //! |---|---|
 //! | `start` `daemon` `config` `node` | before it runs, composition, options, what all parts share |
-//! | `service` `journal` `starts` | systemd's ready, status, watchdog; the log; crash loops |
+//! | `service` `starts` | systemd's ready, status, watchdog; crash loops |
 //! | `identity` `enroll` `member` `files` `blobs` | what is on disk |
 //! | `bundles` | bundles between nodes |
 //! | `handler` `rpc` `transport` | requests between members |
@@ -47,7 +47,6 @@ pub mod history;
 pub mod host;
 pub mod id;
 pub mod identity;
-pub mod journal;
 pub mod knock;
 pub mod leader;
 pub mod machine;

@@ -10,7 +10,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use qb_agent::config::Given;
 use qb_agent::reset::{self, Reset};
-use qb_agent::{daemon, enroll, id, journal, service, start};
+use qb_agent::{daemon, enroll, id, start};
+
+/// What is logged where `QB_LOG` does not say.
+const FILTER: &str = "info,openraft=error,libp2p=warn,multistream_select=warn";
 
 /// The agent of a qb node: joins the site's mesh, holds its state, carries out what admins signed
 #[derive(Parser)]
@@ -72,7 +75,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
-        Command::Run(given) => run(*given).inspect_err(|e| service::ending(&format!("{e:#}"))),
+        Command::Run(given) => run(*given).inspect_err(|e| qb_service::stopping(&format!("ending: {e:#}"))),
         Command::Id(given) => given.read().map_err(Into::into).and_then(|o| say(&id::lines(&o)?)),
         Command::Enroll { file, into, given } => given
             .read()
@@ -140,7 +143,7 @@ fn run(given: Given) -> Result<()> {
     let prepared = start::prepare(given.read()?)?;
     let fields =
         [("QB_NODE", prepared.identity.node.to_string()), ("QB_SITE", prepared.enrolment.site.to_string())];
-    journal::begin(&fields);
+    qb_service::log("qb-agent", FILTER, &fields);
     prepared.tell();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

@@ -14,7 +14,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use qb_model::Millis;
 use qb_model::action::NodeRole;
-use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
@@ -28,45 +27,12 @@ use crate::{events, files, host};
 const ANSWERS: Duration = Duration::from_secs(10);
 /// How often it is looked whether the status has changed.
 const LOOK: Duration = Duration::from_secs(1);
-/// Characters of a status: one line of `systemctl status`.
-const STATUS_CHARS: usize = 400;
 /// A leader that is away for less than this is being elected, in milliseconds.
 const ELECTION_MS: u64 = 5_000;
 /// How often a node that waits says so in the journal.
 const REMIND: Duration = Duration::from_secs(3_600);
 /// The file that login prompts on the console show, in the directory of this service.
 const ISSUE: &str = "issue";
-
-/// Whether a service manager started this.
-pub fn is_one() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(states) {
-        tracing::debug!("the service manager does not hear: {e}");
-    }
-}
-
-/// Tells how it is, in one line.
-pub fn status(line: &str) {
-    tell(&[NotifyState::Status(&one_line(line))]);
-}
-
-/// Asks to be waited for so much longer, while it starts.
-pub fn extend(by: Duration) {
-    tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
-}
-
-/// Tells that it ends, and why.
-pub fn ending(why: &str) {
-    let line = one_line(&format!("ending: {why}"));
-    tell(&[NotifyState::Stopping, NotifyState::Status(&line)]);
-}
-
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_CHARS).collect()
-}
 
 /// Tells that it is ready, once its own door answers.
 ///
@@ -78,8 +44,7 @@ pub async fn ready(node: &Arc<Node>) -> Result<()> {
     asked
         .with_context(|| format!("{} has not answered for {} s", path.display(), ANSWERS.as_secs()))?
         .with_context(|| format!("{} does not answer", path.display()))?;
-    let line = one_line(&line(&sight(node)));
-    tell(&[NotifyState::Ready, NotifyState::Status(&line)]);
+    qb_service::ready(&line(&sight(node)));
     Ok(())
 }
 
@@ -235,7 +200,7 @@ pub async fn run(node: Arc<Node>) {
         let sight = sight(&node);
         let line = line(&sight);
         if line != told {
-            status(&line);
+            qb_service::status(&line);
             tracing::debug!("{line}");
             told = line;
         }
@@ -254,11 +219,10 @@ pub async fn run(node: Arc<Node>) {
 /// Says that it lives, for as long as it does: each time through the runtime and the mesh's loop. If
 /// one of them hangs, nothing is said, and the system starts the agent anew.
 pub async fn watchdog(node: Arc<Node>) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let every = limit / 2;
+    let Some(every) = qb_service::watchdog() else { return };
     loop {
         match timeout(every / 2, alive(&node)).await {
-            Ok(Ok(())) => tell(&[NotifyState::Watchdog]),
+            Ok(Ok(())) => qb_service::alive(),
             Ok(Err(why)) => tracing::error!("a part of this agent is gone: {why}"),
             Err(_) => tracing::error!("the mesh's loop has not answered for {:?}", every / 2),
         }
@@ -325,8 +289,6 @@ mod tests {
         ] {
             assert_eq!(line(&sight(standing, notice)), want);
         }
-        assert_eq!(one_line("a\nREADY=1"), "a READY=1");
-        assert_eq!(one_line(&"x".repeat(9_999)).len(), STATUS_CHARS);
     }
 
     #[test]

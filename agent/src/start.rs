@@ -12,7 +12,6 @@ use crate::files::{self, Lock};
 use crate::host::address::{self, Choice};
 use crate::host::{self, clock};
 use crate::identity::Identity;
-use crate::service;
 use crate::starts::Record;
 use crate::{door::views::words_of, events};
 
@@ -59,13 +58,13 @@ pub fn prepare(options: Options) -> Result<Prepared> {
     let now = events::now();
     let (record, unnoted) = Record::begin(&state, now);
     let pause = if unnoted.is_some() { UNNOTED } else { record.starts().pause(now) };
-    if service::is_one() && !pause.is_zero() {
+    if qb_service::is_one() && !pause.is_zero() {
         let count = record.starts().unasked(now);
         let why = match &unnoted {
             Some(e) => e.to_string(),
             None => format!("the agent ended unasked and started again {count} times in 10 min"),
         };
-        service::status(&format!("waiting {} s before it starts: {why}", pause.as_secs()));
+        qb_service::status(&format!("waiting {} s before it starts: {why}", pause.as_secs()));
         // Nothing runs yet that would have to end: a signal ends this.
         std::thread::sleep(pause);
     }
@@ -115,10 +114,10 @@ impl Prepared {
             };
             if told != why {
                 tracing::warn!("{why}");
-                service::status(&why);
+                qb_service::status(&why);
                 told = why;
             }
-            service::extend(EXTEND);
+            qb_service::extend(EXTEND);
             tokio::time::sleep(LOOK).await;
         };
         let Self { options, enrolment, identity, record, notices, lock } = self;

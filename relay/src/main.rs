@@ -1,8 +1,10 @@
 //! `qb-relay`: the thin relay on the internet.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -12,6 +14,9 @@ use qb_relay::config::Flags;
 use qb_relay::{Config, Relay};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the service manager hears of it, if its watchdog does not want to hear more often.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The relay of qb: shows sites, forwards signed intents, commands nothing
 #[derive(Parser)]
@@ -55,7 +60,7 @@ enum Hidden {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    qb_service::log("qb-relay", "info", &[]);
     let ended = match &cli.hidden {
         Some(Hidden::Man { dir }) => man(dir).with_context(|| format!("cannot write to {}", dir.display())),
         None => run(cli),
@@ -105,6 +110,36 @@ async fn run(cli: Cli) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    tracing::info!(%url, %listen, key = %relay.public_key(), "relay is ready; sites trust it by this key");
-    qb_relay::serve(relay, listener, stop).await
+    tracing::info!(%url, %listen, key = %relay.public_key(), "relay listens; sites trust it by this key");
+    let attended = relay.clone();
+    let ended = tokio::select! {
+        ended = qb_relay::serve(relay, listener, stop) => ended,
+        never = attend(&attended, &url) => match never {},
+    };
+    qb_service::stopping("ending: links are closed");
+    ended
+}
+
+/// Tells the service manager that the relay serves, how many sites it has, and that it lives: each time
+/// through the runtime and the database.
+async fn attend(relay: &Relay, url: &str) -> Infallible {
+    let mut ready = false;
+    let every = qb_service::watchdog().map_or(LOOK, |every| every.min(LOOK));
+    loop {
+        match tokio::time::timeout(every, relay.alive()).await {
+            Ok(Ok(sites)) => {
+                let status = format!("{url}, {sites} sites");
+                if ready {
+                    qb_service::status(&status);
+                } else {
+                    qb_service::ready(&status);
+                    ready = true;
+                }
+                qb_service::alive();
+            }
+            Ok(Err(error)) => tracing::error!("the database does not answer: {error:#}"),
+            Err(_) => tracing::error!("the database has not answered for {every:?}"),
+        }
+        tokio::time::sleep(every).await;
+    }
 }

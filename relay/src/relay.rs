@@ -102,6 +102,15 @@ impl Relay {
         qb_portal::api_with_pages(Arc::new(Front { relay: Arc::clone(self), here: None }), door, own)
     }
 
+    /// How many sites there are. It answers when the database does, and the index.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn alive(&self) -> Result<usize> {
+        self.store.with(|db| Ok(db.query_row("SELECT 1", (), |_| Ok(()))?)).await?;
+        Ok(self.count(None))
+    }
+
     /// Ends all links and tasks.
     pub async fn close(&self) {
         self.cancel.cancel();

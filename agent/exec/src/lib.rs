@@ -23,7 +23,7 @@
 //! | `supervisor.rs`, `supervisor/` | keeps units running: as children, or by systemd over D-Bus |
 //! | `site.rs` | which site this machine is bound to |
 //! | `wire.rs`, `server.rs`, `remote.rs`, `limits.rs` | the socket of an executor that is a process of its own |
-//! | `service.rs`, `removal.rs`, `bin/qb-exec` | the program: journal, readiness, whether the package may go |
+//! | `removal.rs`, `bin/qb-exec` | the program; whether the package may go |
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
@@ -60,7 +60,6 @@ mod remote;
 pub mod removal;
 pub mod seal;
 mod server;
-pub mod service;
 mod site;
 mod stage;
 pub mod standin;

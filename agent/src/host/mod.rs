@@ -6,7 +6,6 @@ pub mod clock;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use qb_model::HostName;
@@ -87,14 +86,6 @@ pub fn runtime_dir() -> Option<PathBuf> {
     let all = std::env::var("RUNTIME_DIRECTORY").ok()?;
     // Several are parted by colons; the first one is the socket's.
     all.split(':').next().filter(|dir| dir.starts_with('/')).map(PathBuf::from)
-}
-
-/// Whether what this process writes to its standard error goes to the journal: then the journal
-/// takes fields instead.
-pub fn logs_to_journal() -> bool {
-    let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
-    let error = std::fs::metadata("/proc/self/fd/2");
-    error.is_ok_and(|meta| said == format!("{}:{}", meta.dev(), meta.ino()))
 }
 
 /// Whether this machine has an address, so that a port can be opened there.

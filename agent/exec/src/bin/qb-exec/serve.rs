@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, Units, service};
+use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, Units};
+use qb_service as service;
 use rustix::process::DumpableBehavior;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +56,7 @@ enum UnitsBy {
 
 /// Runs until it is asked to end.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    service::log("info").context("the journal does not take the log")?;
+    service::log("qb-exec", "info", &[]);
     // The seal key is in memory: no core file, no reading by others of the same user.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
