@@ -39,6 +39,24 @@ test-golden:
 smoke: build
     target/debug/qb-smoke
 
+# A laboratory of hosts with systemd on this machine, as root: just lab up -n 5; just lab --help
+[positional-arguments]
+lab *ARGS:
+    @cargo build --locked --quiet -p qb-tests --bin qb-lab
+    @target/debug/qb-lab "$@"
+
+# Tests of the laboratory and in it, as root; makes its root trees the first time, which takes minutes
+test-lab:
+    @.ci/setup lab
+    cargo build --locked -p qb-tests --bins
+    target/debug/qb-lab prepare bookworm bullseye >/dev/null
+    target/debug/qb-lab prepare bookworm --include libfaketime >/dev/null
+    @if command -v cargo-nextest >/dev/null; then \
+        cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
+    else \
+        cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
+    fi
+
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
     cargo build --locked --release -p qb-agent -p qb-exec -p qb-cli -p qb-relay -p qb-tests --bins
@@ -53,7 +71,7 @@ check-fmt:
 
 # Lints of all code, tests too
 clippy:
-    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo clippy --locked --workspace --all-targets --features qb-tests/lab -- -D warnings
 
 # Which crate may know what, where the system is touched, the licence of every crate
 layers:

@@ -24,6 +24,7 @@ pub mod command;
 pub mod demo;
 pub mod hostile;
 pub mod http;
+pub mod lab;
 pub mod process;
 pub mod relay;
 pub mod signals;
