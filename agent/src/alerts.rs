@@ -12,7 +12,6 @@ use qb_model::{Millis, NodeId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::events;
 use crate::node::Node;
 use crate::propose::target;
 use crate::rpc::{AlertsAnswer, kind};
@@ -126,12 +125,12 @@ async fn turn(node: &Arc<Node>) {
         return;
     }
     node.recorder.retain(|n| state.nodes().contains_key(n) || *n == node.id());
-    let raft = node.raft();
+    let (raft, now) = (node.raft(), node.site_now());
     {
         let mut held = node.watch.lock();
         held.leaderless = match raft.leader {
             Some(_) => None,
-            None => held.leaderless.or(Some(events::now())),
+            None => held.leaderless.or(Some(now)),
         };
     }
     if leads(node, &raft) {
@@ -162,7 +161,7 @@ fn leads(node: &Node, raft: &RaftView) -> bool {
 
 /// One judgement of the leader.
 fn judge(node: &Node, term: u64, voters: &BTreeSet<NodeId>) {
-    let (state, now) = (node.site(), events::now());
+    let (state, now) = (node.site(), node.site_now());
     let mut held = node.watch.lock();
     let lead = held.lead(term, now);
     let verdict = {
@@ -186,7 +185,7 @@ async fn copy(node: &Arc<Node>) {
     let Some(to) = target(node, None) else { return };
     match node.ask(to, kind::ALERTS, &(), ASK).await {
         Ok(AlertsAnswer::List(mark, list)) => {
-            let (now, list) = (events::now(), bounded(list));
+            let (now, list) = (node.site_now(), bounded(list));
             let news = node.watch.lock().copy(mark, list, now);
             tell(node, now, &news);
         }
@@ -224,7 +223,7 @@ pub async fn list(node: &Arc<Node>) -> Vec<Alert> {
     }
     let since = node.watch.lock().leaderless;
     // A door that has known for long that there is no leader looks once.
-    let known = since.is_some_and(|at| u128::from(events::now().since(at)) > LOOK.as_millis());
+    let known = since.is_some_and(|at| u128::from(node.site_now().since(at)) > LOOK.as_millis());
     let until = Instant::now() + if known { Duration::ZERO } else { LOOK };
     let mut hint = None;
     loop {
@@ -249,7 +248,7 @@ pub async fn list(node: &Arc<Node>) -> Vec<Alert> {
 fn without_leader(node: &Node, since: Option<Millis>) -> Alert {
     let raft = node.raft();
     let answer = answering(node, &raft);
-    let since = since.unwrap_or_else(events::now);
+    let since = since.unwrap_or_else(|| node.site_now());
     Alert::without_leader(node.site().name(), (answer, raft.voters.len()), since)
 }
 

@@ -17,7 +17,7 @@ use crate::rpc::{
     self, BLOB_PART, BlobPart, BlobRequest, BoardAnswer, HistoryAnswer, OpenAnswer, OpenPorts, ProbeRequest,
     Propose, SecretRequest, kind,
 };
-use crate::{alerts, attest, events, knock, preflight, propose, report, secrets};
+use crate::{alerts, attest, knock, preflight, propose, report, secrets};
 
 /// How long a leader works on a proposal that another node forwards.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -105,12 +105,12 @@ impl MeshHandler {
             }
             kind::BOARD => {
                 let board = node.board().clone();
-                answer(&BoardAnswer { now: events::now(), board })
+                answer(&BoardAnswer { now: node.site_now(), board })
             }
             kind::KNOCKS => {
                 let state = node.site();
                 let mut knocks = node.knocks();
-                knocks.prune(events::now(), |n| !state.nodes().contains_key(n));
+                knocks.prune(node.site_now(), |n| !state.nodes().contains_key(n));
                 answer(&knocks.list())
             }
             kind::SECRET => {
@@ -131,7 +131,7 @@ impl MeshHandler {
             kind::ALERTS => answer(&alerts::answer(node)),
             kind::HISTORY => {
                 let of: Option<NodeId> = read(body)?;
-                answer::<HistoryAnswer>(&node.recorder.samples(of.as_ref(), events::now()))
+                answer::<HistoryAnswer>(&node.recorder.samples(of.as_ref(), node.site_now()))
             }
             kind::ATTEST => answer(&attest::sign_state(node, from, read(body)?).await),
             kind::LINK => answer(&attest::sign_link(node, from, read(body)?).await),

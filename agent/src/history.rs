@@ -7,7 +7,6 @@ use std::time::Duration;
 use qb_model::history::{History, Sample};
 use qb_model::{Millis, NodeId};
 
-use crate::events;
 use crate::node::Node;
 use crate::rpc::{HistoryAnswer, kind};
 
@@ -58,7 +57,7 @@ pub async fn of(node: &Node, of: Option<NodeId>) -> Option<Vec<Sample>> {
     let votes = raft.raft_id.is_some_and(|id| raft.voters.contains_key(&id));
     let voters: Vec<NodeId> = node.voters().into_iter().filter(|v| *v != node.id()).take(ASKED).collect();
     if votes || voters.is_empty() {
-        return Some(node.recorder.samples(of.as_ref(), events::now()));
+        return Some(node.recorder.samples(of.as_ref(), node.site_now()));
     }
     for voter in voters {
         match node.ask::<_, HistoryAnswer>(voter, kind::HISTORY, &of, DEADLINE).await {

@@ -70,7 +70,7 @@ async fn turn(node: &Arc<Node>, running: &Running, jobs: &mut JoinSet<()>) -> bo
     let state = node.site();
     let board = node.board().clone();
     let mut changed = false;
-    for effect in plan::next(&state, &board, state.log_time().max(events::now())) {
+    for effect in plan::next(&state, &board, node.site_now()) {
         match effect {
             Effect::Propose(command) => changed |= propose(node, command).await,
             Effect::Preflight { cluster, intent, nodes } => {
@@ -174,7 +174,7 @@ async fn check(node: &Arc<Node>, cluster: qb_model::Name, intent: Digest, nodes:
 
 /// Gives an idle site a fresh anchor, once an hour.
 async fn tick(node: &Arc<Node>, state: &SiteState) -> bool {
-    let now = events::now().max(state.log_time());
+    let now = node.site_now();
     let newest = qb_model::chain::Head {
         index: state.chain_head().0,
         hash: state.chain_head().1,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use qb_consensus::{Consensus, RaftView};
@@ -25,6 +25,7 @@ use crate::enroll::Enrolment;
 use crate::events::{self, Events};
 use crate::executor::Executor;
 use crate::files::FileError;
+use crate::host::clock::{Known, SiteClock};
 use crate::identity::Identity;
 use crate::knock::table::KnockTable;
 use crate::machine::SiteMachine;
@@ -111,6 +112,7 @@ pub struct Node {
     pub revoked: watch::Sender<bool>,
     /// Why the agent must end, once it must.
     pub ending: watch::Sender<Option<String>>,
+    clock: Mutex<SiteClock>,
     board: Mutex<Board>,
     knocks: Mutex<KnockTable>,
     membership: Mutex<Membership>,
@@ -196,6 +198,7 @@ impl Node {
             charter_issued: parts.charter_issued,
             revoked: watch::channel(false).0,
             ending: watch::channel(None).0,
+            clock: Mutex::new(SiteClock::new(Instant::now())),
             board: Mutex::default(),
             knocks: Mutex::default(),
             membership: Mutex::new(membership),
@@ -216,6 +219,17 @@ impl Node {
     /// The state as this node has it now.
     pub fn site(&self) -> Arc<SiteState> {
         self.state.borrow().clone()
+    }
+
+    /// What is known of the time besides this machine's clock.
+    pub fn known_time(&self) -> Known {
+        Known { charter: self.charter_issued, log: self.site().log_time() }
+    }
+
+    /// The site's time: this machine's clock, never before what has passed, and not far ahead of it.
+    pub fn site_now(&self) -> Millis {
+        let known = self.known_time();
+        lock(&self.clock).read(events::now(), Instant::now(), known)
     }
 
     /// The Raft group as this node sees it. A leader that it has no connection to is none: consensus
@@ -387,7 +401,7 @@ impl Node {
             let addresses = report.mesh.iter().filter_map(|a| a.parse().ok()).collect();
             mesh.learn_addresses(report.node, addresses);
         }
-        let now = events::now();
+        let now = self.site_now();
         self.recorder.hear(&report, now);
         self.board().hear(report, now);
     }

@@ -27,7 +27,7 @@ pub async fn here(node: &Node, command: Command, deadline: Duration) -> ProposeA
     let Some(consensus) = node.consensus.get() else {
         return ProposeAnswer::Unavailable("consensus is not up yet".into());
     };
-    let stamp = events::now().max(node.site().log_time());
+    let stamp = node.site_now();
     let bytes = match (Entry { stamp, command }).encode() {
         Ok(bytes) => bytes,
         Err(e) => return refused("too_large", e.to_string(), None),
@@ -53,7 +53,7 @@ pub async fn at_leader(node: &Node, what: Propose, deadline: Duration) -> Propos
     }
     match what {
         Propose::Node(bytes) => here(node, Command::Node(bytes), deadline).await,
-        Propose::Intent(envelope) => match node.site().judge_at(&envelope, events::now()) {
+        Propose::Intent(envelope) => match node.site().judge_at(&envelope, node.site_now()) {
             Verdict::Refused(refusal) => {
                 refused(refusal.code(), refusal.to_string(), remedy_of_refusal(refusal.code()))
             }

@@ -217,7 +217,7 @@ pub async fn board(node: &Arc<Node>) -> Board {
         if let Some(leader) = leader {
             let asked = Duration::from_secs(2);
             if let Ok(answer) = node.ask::<_, BoardAnswer>(leader, kind::BOARD, &(), asked).await {
-                let now = events::now();
+                let now = node.site_now();
                 let theirs = answer.now;
                 node.board().merge(answer.board, |at| Millis(now.0.saturating_sub(theirs.since(at))));
             }

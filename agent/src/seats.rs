@@ -50,7 +50,7 @@ pub async fn turn(node: &Arc<Node>) {
     let raft = node.raft();
     let Some(leader) = raft.raft_id else { return };
     let state = node.site();
-    let now = events::now();
+    let now = node.site_now();
     let board = node.board().clone();
     let nodes: BTreeMap<NodeId, Candidate> = health(node, now)
         .into_iter()
@@ -123,7 +123,7 @@ async fn clear_seats(node: &Arc<Node>) {
     let state = node.site();
     let gone = state.seats().iter().find(|(id, seat)| {
         let out = !raft.joint && !raft.voters.contains_key(id) && !raft.learners.contains_key(id);
-        let unused = state.log_time().max(events::now()).since(seat.since) > UNUSED_MS;
+        let unused = node.site_now().since(seat.since) > UNUSED_MS;
         out && (unused || state.node(&seat.node).is_none_or(|n| n.seat != Some(**id)))
     });
     if let Some((id, _)) = gone {

@@ -57,7 +57,7 @@ pub async fn hand_out(node: &Arc<Node>, to: NodeId, request: SecretRequest) -> R
 }
 
 fn fresh(node: &Node, held: &Bytes) -> bool {
-    let now = node.site().log_time().max(crate::events::now());
+    let now = node.site_now();
     rpc::decode::<SealedSecret>(held).is_ok_and(|s| s.context.expires_ms > now.plus(FRESH_MS))
 }
 

@@ -113,7 +113,7 @@ fn line(sight: &Sight) -> String {
 }
 
 fn sight(node: &Node) -> Sight {
-    let (state, raft, now) = (node.site(), node.raft(), events::now());
+    let (state, raft, now) = (node.site(), node.raft(), node.site_now());
     let record = state.node(&node.id());
     let standing = if *node.revoked.borrow() {
         Standing::Revoked
@@ -137,13 +137,12 @@ fn sight(node: &Node) -> Sight {
     } else {
         Standing::Waits
     };
-    let known = clock::Known { charter: node.charter_issued, log: state.log_time() };
     Sight {
         site: node.site().name().to_string(),
         host: node.facts().host.to_string(),
         words: (words_of(&node.enrolment.site.0.0), words_of(&node.id().0)),
         standing,
-        notice: clock::wrong(now, known).or_else(|| node.notices.first().cloned()),
+        notice: clock::wrong(events::now(), node.known_time()).or_else(|| node.notices.first().cloned()),
     }
 }
 

@@ -134,7 +134,7 @@ pub fn of_digest(node: &Node, state: &SiteState, board: &Board, digest: &Digest)
         Some(index) => by_index(state, index),
         None => state.audit().iter().rev().find(|r| r.digest == *digest).map(AsRef::as_ref),
     }?;
-    of_record(state, board, record, crate::events::now().max(node.site().log_time()))
+    of_record(state, board, record, node.site_now())
 }
 
 /// A record of the audit chain by its number: they have no gaps.

@@ -30,7 +30,7 @@ use crate::node::Node;
 use crate::report;
 use crate::rpc::{Waiting, kind};
 use crate::uplink::Receipts;
-use crate::{alerts, events, history};
+use crate::{alerts, history};
 
 /// Members that are asked who knocks at them.
 const ASKED_FOR_KNOCKS: usize = 12;
@@ -70,7 +70,7 @@ impl AgentSite {
         all.truncate(10_000);
         {
             let mut knocks = node.knocks();
-            knocks.prune(events::now(), |n| !state.nodes().contains_key(n));
+            knocks.prune(node.site_now(), |n| !state.nodes().contains_key(n));
             all.extend(knocks.list());
         }
         if state.node(&node.id()).is_none() && !state.tombstones().contains_key(&node.id()) {
@@ -92,7 +92,7 @@ impl AgentSite {
     /// This very node, while it waits itself.
     fn myself(&self) -> Waiting {
         let facts = self.node.facts();
-        let now = events::now();
+        let now = self.node.site_now();
         Waiting {
             node: self.node.id(),
             host: facts.host.clone(),
@@ -116,7 +116,7 @@ impl AgentSite {
             raft: &raft,
             waiting: &waiting,
             connected: &connected,
-            now: events::now().max(state.log_time()),
+            now: self.node.site_now(),
         })
     }
 
@@ -248,7 +248,7 @@ impl Site for AgentSite {
     async fn intents(&self) -> Answer<Vec<IntentView>> {
         let state = self.node.site();
         let board = report::board(&self.node).await;
-        let now = events::now().max(state.log_time());
+        let now = self.node.site_now();
         let records = state.audit().iter().rev().filter(|r| r.kind == AuditKind::Intent);
         Ok(records.filter_map(|r| intents::of_record(&state, &board, r, now)).take(MAX_LIST).collect())
     }
@@ -331,7 +331,7 @@ impl Site for AgentSite {
             .key_of(&parsed)
             .ok_or_else(|| no("no signature is by a key of an admin of this site".into()))?;
         let (login, _) = document::open::<Login>(&envelope, kind, &key).map_err(|e| no(e.to_string()))?;
-        let now = events::now();
+        let now = self.node.site_now();
         let fits = login.origin == expected.origin
             && login.server_key == expected.server_key
             && login.nonce == expected.nonce;

@@ -12,7 +12,6 @@ use qb_model::state::SiteState;
 use qb_model::statement::{Knock, SealKeyRecord, SignedBytes, Statement as _};
 use qb_model::{NodeId, Nonce};
 
-use crate::events;
 use crate::node::Node;
 use crate::rpc::{self, Admit, Challenge, KnockAnswer, Waiting};
 
@@ -64,7 +63,7 @@ fn read(node: &Node, from: NodeId, nonce: &[u8; 32], bytes: &[u8]) -> Result<Wai
         return Err("the seal key is another node's".into());
     }
     let facts: Facts = postcard::from_bytes(&knock.facts).map_err(|e| format!("facts: {e}"))?;
-    let now = events::now();
+    let now = node.site_now();
     Ok(Waiting {
         node: from,
         host: knock.host.clone(),
@@ -117,7 +116,7 @@ fn verdict(node: &Node, state: &SiteState, who: &NodeId, waiting: &Waiting) -> O
         .keys()
         .filter_map(|n| Some((*n, addresses.get(n)?.iter().map(ToString::to_string).collect())))
         .collect();
-    node.knocks().prune(events::now(), |n| n != who);
+    node.knocks().prune(node.site_now(), |n| n != who);
     Some(KnockAnswer::Admit(Box::new(Admit {
         envelope: live.envelope.clone(),
         index: live.cites.index,

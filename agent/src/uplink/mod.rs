@@ -31,7 +31,6 @@ pub use table::Uplinks;
 pub use way::{Way, WayError};
 
 use crate::daemon::SMALL_SITE;
-use crate::events;
 use crate::node::Node;
 use choice::View;
 use link::Link;
@@ -59,7 +58,7 @@ enum Stand {
 
 /// Who holds links, as this node hears it: itself and the connected nodes whose reports are fresh.
 pub fn holders(node: &Node) -> Vec<(NodeId, Vec<PublicKey>)> {
-    let (me, now) = (node.id(), events::now());
+    let (me, now) = (node.id(), node.site_now());
     let mut all: Vec<(NodeId, Vec<PublicKey>)> = Vec::new();
     for heard in node.board().iter() {
         let report = &heard.report;
