@@ -49,7 +49,7 @@ lab *ARGS:
 test-lab:
     @.ci/setup lab
     cargo build --locked -p qb-tests --bins
-    target/debug/qb-lab prepare bookworm bullseye >/dev/null
+    target/debug/qb-lab prepare bookworm bullseye trixie >/dev/null
     target/debug/qb-lab prepare bookworm --include libfaketime >/dev/null
     @if command -v cargo-nextest >/dev/null; then \
         cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \

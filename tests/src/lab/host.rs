@@ -28,6 +28,11 @@ const BOOT_SCRIPT: &str = include_str!("../../lab/boot.sh");
 const INIT_SCRIPT: &str = include_str!("../../lab/init.sh");
 const JOIN_SCRIPT: &str = include_str!("../../lab/join.sh");
 
+/// Units that disturb: timers that look for updates where there is no way out, a login on a console that is a
+/// pipe, modules of a kernel that is not the host's.
+const MASKED: [&str; 4] =
+    ["apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "systemd-modules-load.service"];
+
 /// All that a program on a host finds in its environment: as at boot, nothing of the caller's.
 const ENVIRONMENT: [&str; 3] =
     ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"];
@@ -106,7 +111,7 @@ impl Host {
         }
         tree::ensure_tree(&self.place, kind)?;
         let disk = self.dir().join("disk");
-        for below in ["upper/etc", "work", "root"] {
+        for below in ["upper/etc/systemd/system", "work", "root"] {
             let dir = disk.join(below);
             // 0755, whatever the mask of the caller: it becomes the host's own root folder.
             DirBuilder::new().recursive(true).mode(0o755).create(&dir)?;
@@ -115,6 +120,14 @@ impl Host {
         (1..=MAX_HOST).for_each(|i| names += &format!("{} h{i}\n", address(i)));
         fs::write(disk.join("upper/etc/hostname"), format!("{}\n", self.name()))?;
         fs::write(disk.join("upper/etc/hosts"), names)?;
+        for unit in MASKED {
+            let link = disk.join("upper/etc/systemd/system").join(unit);
+            match std::os::unix::fs::symlink("/dev/null", link) {
+                // Its maker was killed after this.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => made.with_context(|| format!("cannot mask {unit}"))?,
+            }
+        }
         // Last: a host with this file is whole.
         let (to, new) = (self.dir().join("host.json"), self.dir().join("host.new"));
         fs::write(&new, serde_json::to_vec(kind)?)?;

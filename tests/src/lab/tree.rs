@@ -15,9 +15,6 @@ pub const MIRROR: &str = "QB_LAB_MIRROR";
 
 /// How long a tree may take: about 90 s with a near mirror.
 const LIMIT: Duration = Duration::from_secs(1200);
-/// Units that would disturb: timers that look for updates where there is no way out, and a login on a
-/// console that is a pipe.
-const MASKED: [&str; 3] = ["apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service"];
 
 /// The tree of this kind, made if there is none yet. An error says what debootstrap said.
 pub(super) fn ensure_tree(place: &Place, kind: &Kind) -> Result<PathBuf> {
@@ -85,10 +82,6 @@ fn settle(tree: &Path) -> Result<()> {
     for dir in ["var/lib/apt/lists", "var/cache/apt/archives"] {
         fs::remove_dir_all(tree.join(dir)).with_context(|| format!("cannot empty {dir}"))?;
         fs::create_dir_all(tree.join(dir).join("partial")).with_context(|| format!("cannot make {dir}"))?;
-    }
-    for unit in MASKED {
-        let link = tree.join("etc/systemd/system").join(unit);
-        std::os::unix::fs::symlink("/dev/null", &link).with_context(|| format!("cannot mask {unit}"))?;
     }
     Ok(())
 }

@@ -14,9 +14,11 @@ fn hosts_boot_die_and_come_back_with_their_disks() -> Result<()> {
     let lab = Lab::create("t-hosts")?;
     let mut hosts = lab.boot(1..=3, &Kind::default())?;
     hosts.extend(lab.boot([4], &Kind::of(Release::Bullseye))?);
+    hosts.extend(lab.boot([5], &Kind::of(Release::Trixie))?);
 
     for host in &hosts {
-        let release = if host.index() == 4 { "bullseye" } else { "bookworm" };
+        let release =
+            ["bookworm", "bookworm", "bookworm", "bullseye", "trixie"][usize::from(host.index()) - 1];
         ensure!(
             host.ok(&["cat", "/etc/os-release"])?.stdout.contains(release),
             "{} is not {release}",
