@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Serialize;
@@ -21,6 +21,8 @@ use crate::wait::eventually;
 pub const EXEC: Duration = Duration::from_secs(60);
 /// How long a host may take to be up: about 2 s alone, more where many boot on two cores.
 pub const BOOT: Duration = Duration::from_secs(120);
+/// A boot that takes longer is told with what took so long.
+const SLOW: Duration = Duration::from_secs(20);
 /// How long a host may take to go down by itself: systemd's own patience with a service is 90 s.
 pub const OFF: Duration = Duration::from_secs(120);
 
@@ -216,6 +218,7 @@ impl Host {
     /// # Errors
     /// It takes too long, or a unit failed; says which.
     pub fn wait_running(&self) -> Result<()> {
+        let begun = Instant::now();
         let ended = eventually(BOOT, &format!("host {} is running", self.index), || {
             let said = self.exec(&["systemctl", "is-system-running"])?;
             match said.stdout.trim() {
@@ -224,6 +227,11 @@ impl Host {
                 word => Err(anyhow!("it is {word}{}", said.stderr.trim())),
             }
         })?;
+        if begun.elapsed() >= SLOW {
+            let blame = self.exec(&["systemd-analyze", "blame", "--no-pager"])?.stdout;
+            let slowest = blame.lines().take(5).map(str::trim).collect::<Vec<_>>().join("; ");
+            eprintln!("lab: host {} took {} s: {slowest}", self.index, begun.elapsed().as_secs());
+        }
         let Err(word) = ended else { return Ok(()) };
         let failed = self.exec(&["systemctl", "--failed", "--no-legend", "--plain"])?;
         bail!("host {} is {word}: {}", self.index, failed.stdout.trim())

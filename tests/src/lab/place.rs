@@ -115,14 +115,13 @@ fn absolute(dir: &Path) -> Result<PathBuf> {
     std::path::absolute(dir).with_context(|| format!("{} is no path", dir.display()))
 }
 
-/// Where cargo builds: the directory above this program's profile, else that of the checkout.
+/// Where cargo builds: the directory of this program's profile lies there, wherever it is run.
 fn target() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let above = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    match above {
-        Some(dir) => Ok(dir.to_owned()),
-        None => absolute(Path::new("target")),
-    }
+    // Test programs lie one level below.
+    let profile = own.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
+    let target = profile.and_then(Path::parent);
+    Ok(target.context("this program lies in no directory of cargo's")?.to_owned())
 }
 
 #[cfg(test)]
@@ -133,6 +132,13 @@ mod tests {
     fn two_directories_share_no_name() {
         let [one, other] = ["/a/target/lab/lab", "/b/target/lab/lab"].map(|dir| tag("lab", Path::new(dir)));
         assert!(one != other && one.starts_with("qb-lab-lab-"), "{one} {other}");
+    }
+
+    #[test]
+    fn tests_and_programs_share_one_cache() {
+        let target = target().expect("cargo built this");
+        assert!(target.join("debug").is_dir() || target.join("release").is_dir(), "{}", target.display());
+        assert!(!target.starts_with(env!("CARGO_MANIFEST_DIR")), "{}", target.display());
     }
 
     #[test]
