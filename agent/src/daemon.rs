@@ -388,7 +388,7 @@ fn disk_remedy(state: &Path) -> String {
     let probe = state.join("probe");
     let written = files::write_atomic(&probe, &[0; 4096], 0o600).and_then(|()| files::remove(&probe));
     match written {
-        Err(files::FileError::Io { source, path, .. }) => files::remedy(&source, &path),
+        Err(files::FileError::Io { error, path, .. }) => files::remedy(&error, &path),
         _ => String::new(),
     }
 }

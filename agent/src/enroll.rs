@@ -67,7 +67,13 @@ pub fn choose(given: Option<&Path>, state: &Path) -> Result<Chosen, EnrolError> 
     let mut found = places.iter().map(|path| look(path));
     let found = found.find(|l| !matches!(l.held, Ok(None)));
     let named: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-    decide(found, kept, &named.join(" nor "))
+    let missing = given.filter(|_| found.is_none()).map(|path| format!("there is no {}", path.display()));
+    let mut chosen = decide(found, kept, &named.join(" nor "))?;
+    if let Some(missing) = missing {
+        let site = called(&chosen.enrolment);
+        chosen.notice = Some(format!("{missing}; this node goes on with its copy, of site {site}"));
+    }
+    Ok(chosen)
 }
 
 impl Chosen {
@@ -225,7 +231,7 @@ mod tests {
         let table: [Row; 12] = [
             (Some(&one), None, Ok((1, 1, "", Some(&one)))),
             (Some(&one), Some(&one), Ok((1, 1, "", None))),
-            (None, Some(&one), Ok((1, 1, "", None))),
+            (None, Some(&one), Ok((1, 1, "goes on with its copy, of site site-1 (", None))),
             (Some(&newer), Some(&one), Ok((1, 1, "", Some(&newer)))),
             (Some(&other), Some(&one), Ok((1, 1, "names site site-2 (", None))),
             (Some(bad), Some(&one), Ok((1, 1, "goes on with its copy, of site site-1 (", None))),

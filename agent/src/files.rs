@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused.
-    #[error("cannot {verb} {}: {source}{}", path.display(), remedy(source, path))]
+    #[error("cannot {verb} {}: {error}{}", path.display(), remedy(error, path))]
     Io {
         /// read, write, make
         verb: &'static str,
         /// Which file.
         path: PathBuf,
-        /// The system's words.
-        source: io::Error,
+        /// The system's words. Not the error's source: its message has them.
+        error: io::Error,
     },
     /// Others may read a secret.
     #[error(
@@ -45,7 +45,7 @@ pub enum FileError {
 
 fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| FileError::Io { verb, path, source }
+    move |error| FileError::Io { verb, path, error }
 }
 
 /// What helps against what the system said.
@@ -194,6 +194,19 @@ pub fn lock(state: &Path) -> Result<Lock, LockError> {
     // Only who is refused reads it: on a full disk it is missing there.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Lock { _file: file })
+}
+
+/// Writes a file that may be lost with the machine's power: whole or not at all otherwise, without
+/// waiting for the disk.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(io("write", path))
 }
 
 /// Reads at most `limit` bytes; none if there is no such file.

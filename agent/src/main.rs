@@ -146,7 +146,7 @@ fn run(given: Given) -> Result<()> {
     qb_service::log("qb-agent", FILTER, &fields);
     prepared.tell();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {
@@ -155,5 +155,8 @@ fn run(given: Given) -> Result<()> {
             }
         };
         daemon::run(prepared, stop).await
-    })
+    });
+    // A name that is looked up where no server answers would hold the end up for many seconds.
+    runtime.shutdown_background();
+    ended
 }

@@ -93,7 +93,7 @@ fn line(sight: &Sight) -> String {
             "waiting to be authorized by site {site}: qb node authorize {host}, words of this node: {}",
             words.1
         ),
-        Standing::ComesIn => format!("let into site {site}, looking for its members"),
+        Standing::ComesIn => format!("let into site {site}, reads or looks for its state"),
         Standing::Revoked => {
             format!("revoked by site {site}: takes no more orders; qb-agent reset starts anew")
         }
@@ -132,7 +132,7 @@ fn sight(node: &Node) -> Sight {
                 .map(|c| (c.to_string(), record.phase.role().map_or("member", role))),
             away: node.watch.leaderless().filter(|at| now.since(*at) > ELECTION_MS),
         }
-    } else if *node.admitted.borrow() {
+    } else if *node.admitted.borrow() || node.membership().founding.is_some() {
         Standing::ComesIn
     } else {
         Standing::Waits
@@ -268,7 +268,7 @@ mod tests {
                 None,
                 "waiting to be authorized by site lyon: qb node authorize r1-01, words of this node: coal dune",
             ),
-            (Standing::ComesIn, None, "let into site lyon, looking for its members"),
+            (Standing::ComesIn, None, "let into site lyon, reads or looks for its state"),
             (member("votes", None, None), None, "member of site lyon, votes, in the pool"),
             (
                 member("follows", Some(("blue", "worker")), Some(0)),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::config::{self, Config, Options};
 use crate::enroll::{self, Enrolment};
-use crate::files::{self, Lock};
+use crate::files::{self, Lock, LockError};
 use crate::host::address::{self, Choice};
 use crate::host::{self, clock};
 use crate::identity::Identity;
@@ -54,20 +54,17 @@ pub fn prepare(options: Options) -> Result<Prepared> {
             state.display()
         );
     }
-    let lock = files::lock(&state)?;
+    let lock = files::lock(&state).inspect_err(|e| {
+        if let LockError::File(e) = e {
+            slow(UNNOTED, &e.to_string());
+        }
+    })?;
     let now = events::now();
     let (record, unnoted) = Record::begin(&state, now);
     let pause = if unnoted.is_some() { UNNOTED } else { record.starts().pause(now) };
-    if qb_service::is_one() && !pause.is_zero() {
-        let count = record.starts().unasked(now);
-        let why = match &unnoted {
-            Some(e) => e.to_string(),
-            None => format!("the agent ended unasked and started again {count} times in 10 min"),
-        };
-        qb_service::status(&format!("waiting {} s before it starts: {why}", pause.as_secs()));
-        // Nothing runs yet that would have to end: a signal ends this.
-        std::thread::sleep(pause);
-    }
+    let count = record.starts().unasked(now);
+    let looped = || format!("the agent ended unasked and started again {count} times in 10 min");
+    slow(pause, &unnoted.map_or_else(looped, |e| e.to_string()));
     let chosen = enroll::choose(options.enroll.as_deref(), &state)?;
     let identity = Identity::open(&state.join("identity"), true)?;
     let mut notices: Vec<String> = chosen.notice.iter().cloned().collect();
@@ -75,6 +72,16 @@ pub fn prepare(options: Options) -> Result<Prepared> {
         notices.push(format!("the copy of the enrolment file is not up to date: {e}"));
     }
     Ok(Prepared { options, enrolment: chosen.enrolment, identity, record, notices, lock })
+}
+
+/// Waits where a service manager would start the agent again and again. Who starts it by hand is told
+/// at once.
+fn slow(pause: Duration, why: &str) {
+    if qb_service::is_one() && !pause.is_zero() {
+        qb_service::status(&format!("waiting {} s before it starts: {why}", pause.as_secs()));
+        // Nothing runs yet that would have to end: a signal ends this.
+        std::thread::sleep(pause);
+    }
 }
 
 impl Prepared {

@@ -5,6 +5,7 @@ mod t10_founding;
 mod t20_faults;
 mod t25_executor;
 mod t30_bad_input;
+mod t35_service;
 mod t40_relay;
 mod t45_hostile;
 mod t45_schedules;

@@ -44,19 +44,19 @@ fn wrong_starts(site: &mut Site) -> Result<()> {
     let held = site.agent("node-1")?.state.display().to_string();
     ends_with(&agent(site, &held, &enrolment, "127.0.41.99")?, &["another agent uses", "--state"])?;
     ends_with(&agent(site, "odd", &enrolment, "127.0.41.11")?, &["127.0.41.11:7443", "port"])?;
-    ends_with(&agent(site, "odd", "/nowhere.json", "127.0.41.99")?, &["/nowhere.json", "qb site create"])?;
+    ends_with(&agent(site, "none", "/nowhere.json", "127.0.41.99")?, &["/nowhere.json", "qb site create"])?;
 
     let text = std::fs::read_to_string(&site.enrolment)?;
     let broken = site.dir.join("broken.json");
     std::fs::write(&broken, text.replacen("\"v\": 1", "\"v\": 2", 1))?;
     let broken = broken.display().to_string();
-    ends_with(&agent(site, "odd", &broken, "127.0.41.99")?, &["v is 2", "newer agent"])?;
+    ends_with(&agent(site, "none", &broken, "127.0.41.99")?, &["v is 2", "newer agent"])?;
     // One character of the charter's payload: the signatures no longer hold.
     let at = text.find("\"payload\"").context("a charter has a payload")? + 30;
     let mut bytes = text.clone().into_bytes();
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
     std::fs::write(&broken, bytes)?;
-    ends_with(&agent(site, "odd", &broken, "127.0.41.99")?, &["charter"])?;
+    ends_with(&agent(site, "none", &broken, "127.0.41.99")?, &["charter"])?;
 
     let identity = site.dir.join("odd/identity/node.key");
     ensure!(identity.is_file(), "the agent made its key before it listened");
