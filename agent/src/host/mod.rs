@@ -104,19 +104,36 @@ pub fn port_holder(at: SocketAddr) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let text: String =
         tables.iter().map(|t| std::fs::read_to_string(t).unwrap_or_default()).collect::<Vec<_>>().concat();
-    let holder =
-        listeners(&text, at.port()).into_iter().find_map(|inode| holder_of(Path::new("/proc"), &inode));
+    let holder = listeners(&text, at).into_iter().find_map(|inode| holder_of(Path::new("/proc"), &inode));
     Some(
         holder.unwrap_or_else(|| format!("a process that `ss -ltnp 'sport = :{}'` shows to root", at.port())),
     )
 }
 
-/// The inodes of sockets that listen on a port:
+/// The inodes of sockets that listen at an address, or at all addresses:
 /// `0: 0100007F:1F90 00000000:0000 0A ... UID TIMEOUT INODE ...`.
-fn listeners(table: &str, port: u16) -> Vec<String> {
-    let port = format!(":{port:04X}");
+fn listeners(table: &str, at: SocketAddr) -> Vec<String> {
+    let everywhere = [IpAddr::from([0u8; 4]), IpAddr::from([0u8; 16])];
+    let wanted: Vec<String> = everywhere
+        .iter()
+        .chain([&at.ip()])
+        .map(|ip| format!("{}:{:04X}", table_form(ip), at.port()))
+        .collect();
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    fields.filter(|f| f.len() > 9 && f[1].ends_with(&port) && f[3] == "0A").map(|f| f[9].to_owned()).collect()
+    fields
+        .filter(|f| f.len() > 9 && f[3] == "0A" && wanted.iter().any(|w| w == f[1]))
+        .map(|f| f[9].to_owned())
+        .collect()
+}
+
+/// An address as the kernel's tables have it: words of 32 bits, each in this machine's order.
+fn table_form(ip: &IpAddr) -> String {
+    let bytes = match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let word = |b: &[u8]| format!("{:08X}", u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    bytes.chunks_exact(4).map(word).collect()
 }
 
 fn holder_of(proc: &Path, inode: &str) -> Option<String> {
@@ -151,9 +168,18 @@ mod tests {
         assert_eq!(port_holder(at), None);
         let table = "  sl  local_address rem_address   st ...\n   \
             0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 1000 0 4242 1 0\n   \
-            1: 0100007F:1F90 0100007F:9999 01 0:0 0:0 0 1000 0 4243 1 0\n";
-        assert_eq!(listeners(table, 0x1f90), ["4242"]);
-        assert_eq!(listeners(table, 0x1f91), [""; 0]);
+            1: 0100007F:1F90 0100007F:9999 01 0:0 0:0 0 1000 0 4243 1 0\n   \
+            2: 00000000:1F91 00000000:0000 0A 0:0 0:0 0 1000 0 4244 1 0\n   \
+            0: 00000000000000000000000001000000:1F92 0:0 0A 0:0 0:0 0 1000 0 4245 1 0\n";
+        for (at, want) in [
+            ("127.0.0.1:8080", vec!["4242"]),
+            ("127.0.0.2:8080", vec![]),
+            ("127.0.0.2:8081", vec!["4244"]),
+            ("[::1]:8082", vec!["4245"]),
+            ("127.0.0.1:9", vec![]),
+        ] {
+            assert_eq!(listeners(table, at.parse().unwrap()), want, "{at}");
+        }
     }
 
     #[test]
