@@ -34,7 +34,7 @@ use crate::starts::Starts;
 use crate::transport::MeshTransport;
 use crate::{
     attest, bundles, enroll, executor, files, found, host, knock, leader, reconcile, report, said, seats,
-    service, start, uplink,
+    service, start, upgrade, uplink,
 };
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
@@ -71,6 +71,7 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
     service::ready(&node).await?;
     tasks.spawn(service::run(node.clone()));
     tasks.spawn(service::watchdog(node.clone()));
+    tasks.spawn(upgrade::run(node.clone()));
     tracing::info!(
         node = %node.id(),
         site = %node.enrolment.site,

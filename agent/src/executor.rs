@@ -128,6 +128,14 @@ impl Executor {
         }
     }
 
+    /// The executor's handle, where it is a process of its own.
+    pub fn remote(&self) -> Option<&RemoteExec> {
+        match &self.kind {
+            Kind::Inside(_) => None,
+            Kind::Apart(remote) => Some(remote),
+        }
+    }
+
     /// Stops the units of an executor in this process. One that is a process of its own goes on.
     pub async fn close(&self) {
         if let Kind::Inside(exec) = &self.kind {

@@ -66,4 +66,5 @@ pub mod start;
 pub mod starts;
 pub mod text;
 pub mod transport;
+pub mod upgrade;
 pub mod uplink;

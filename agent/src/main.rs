@@ -17,7 +17,7 @@ const FILTER: &str = "info,openraft=error,libp2p=warn,multistream_select=warn";
 
 /// The agent of a qb node: joins the site's mesh, holds its state, carries out what admins signed
 #[derive(Parser)]
-#[command(name = "qb-agent", version, arg_required_else_help = true)]
+#[command(name = "qb-agent", version = qb_exec::VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -124,7 +124,7 @@ fn man(dir: &std::path::Path) -> std::io::Result<()> {
     let all = Cli::command();
     let shown = all.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect::<Vec<_>>();
     let mut command = clap::Command::new("qb-agent")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(qb_exec::VERSION)
         .about(all.get_about().cloned().unwrap_or_default())
         .disable_help_subcommand(true)
         .subcommand_required(true)

@@ -122,6 +122,8 @@ pub struct Node {
     founded_at: Mutex<Option<SocketAddr>>,
     said: AtomicU64,
     unseated: AtomicU32,
+    /// What a voter had applied when it answered last; 0 before that.
+    voter_applied: AtomicU64,
 }
 
 /// What a [`Node`] is made of.
@@ -208,6 +210,7 @@ impl Node {
             founded_at: Mutex::default(),
             said: AtomicU64::new(0),
             unseated: AtomicU32::new(0),
+            voter_applied: AtomicU64::new(0),
         })
     }
 
@@ -304,6 +307,16 @@ impl Node {
         } else {
             self.unseated.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Notes what a voter has applied.
+    pub fn note_voter_applied(&self, index: u64) {
+        self.voter_applied.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The furthest that a voter was heard to have applied in this start; none before one answered.
+    pub fn voter_applied(&self) -> Option<u64> {
+        Some(self.voter_applied.load(Ordering::Relaxed)).filter(|index| *index > 0)
     }
 
     /// How many times in a row voters did not know this node's seat.

@@ -154,6 +154,7 @@ fn votes(node: &Node) -> bool {
 }
 
 fn learn(node: &Node, answer: &ReportAnswer) {
+    node.note_voter_applied(answer.applied);
     if let Some(mark) = answer.alerts {
         node.watch.hear_of(mark);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qb_model::Digest;
+use qb_model::agent_order::{AGENT_STAGE, AgentOrder};
 use qb_model::assignment::{Assignment, NodeResult};
 use qb_model::state::Applied;
 use qb_model::statement::{NodeCommand, Statement as _};
@@ -20,6 +21,20 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Signs a result and gets it into the log. Err: it did not take effect, for the reason given.
 pub async fn say(node: &Arc<Node>, order: Option<&Assignment>, result: &NodeResult) -> Result<(), String> {
+    let answers = order.map_or((Digest([0; 32]), 0), |a| (a.digest(), a.stage as u8));
+    speak(node, answers, result).await
+}
+
+/// The same as the answer to an agent order.
+pub async fn say_agent(node: &Arc<Node>, order: &AgentOrder, result: &NodeResult) -> Result<(), String> {
+    speak(node, (order.digest(), AGENT_STAGE), result).await
+}
+
+async fn speak(
+    node: &Arc<Node>,
+    (assignment, stage): (Digest, u8),
+    result: &NodeResult,
+) -> Result<(), String> {
     let state = node.site();
     let command = NodeCommand {
         v: 1,
@@ -28,8 +43,8 @@ pub async fn say(node: &Arc<Node>, order: Option<&Assignment>, result: &NodeResu
         node: node.id(),
         incarnation: node.identity.incarnation,
         sequence: node.next_said(),
-        assignment: order.map_or(Digest([0; 32]), Assignment::digest),
-        stage: order.map_or(0, |a| a.stage as u8),
+        assignment,
+        stage,
         result: postcard::to_stdvec(result).map_err(|e| e.to_string())?,
     };
     let bytes = command.sign(&node.identity.key).to_bytes();

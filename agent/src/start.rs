@@ -88,7 +88,7 @@ impl Prepared {
     /// Says in the journal who starts, and what people should know.
     pub fn tell(&self) {
         let node = &self.identity.node;
-        let version = env!("CARGO_PKG_VERSION");
+        let version = qb_exec::VERSION;
         tracing::info!(
             site = %self.enrolment.site,
             %node,

@@ -29,11 +29,14 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// Makes the directory with mode 0700 if it is not there, and opens it.
+    /// Makes the directory with mode 0700 if it is not there, and opens it. From one that is there the
+    /// rights of others are taken away, but for passing through: programs below it may be running.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let made = !path.try_exists()?;
         std::fs::create_dir_all(path)?;
         let dir = Self::open(path)?;
-        rustix::fs::fchmod(&dir.fd, DIR_MODE)?;
+        let through = if made { 0 } else { rustix::fs::fstat(&dir.fd)?.st_mode & 0o011 };
+        rustix::fs::fchmod(&dir.fd, DIR_MODE | Mode::from_raw_mode(through))?;
         Ok(dir)
     }
 

@@ -10,8 +10,9 @@ use hyper::Method;
 use qb_drivers::config::NodeServiceConfig;
 use qb_drivers::{PathError, RelPath, StandIn};
 use qb_model::action::NodeRole;
+use qb_model::agent_order::{self, AgentFloor, AgentGrounds, AgentOrder, VerifiedAgentOrder};
 use qb_model::assignment::{self, Assignment, Grounds, VerifiedAssignment};
-use qb_model::ids::{Digest, Name, NodeId, SealKey, SiteId};
+use qb_model::ids::{Digest, Generation, Name, NodeId, SealKey, SiteId};
 use qb_model::statement::{SealKeyRecord, SignedBytes};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -257,6 +258,25 @@ impl Exec {
         let mut floor = self.0.floor();
         let (verified, head) = assignment::verify(order, grounds, &floor.for_verification(site, node))?;
         floor.saw(&self.0.root, site, head)?;
+        floor.is_node(&self.0.root, node)?;
+        Ok(verified)
+    }
+
+    /// Verifies an order to bring in another version of qb's own programs, for the node of the caller.
+    /// `generation` is of the newest such order that was begun.
+    pub(crate) fn verify_agent_order(
+        &self,
+        own: &SignedBytes,
+        order: AgentOrder,
+        grounds: &AgentGrounds,
+        generation: Generation,
+    ) -> Result<VerifiedAgentOrder, OrderError> {
+        let (node, site) = (self.claim(own)?, self.site()?);
+        let mut floor = self.0.floor();
+        let trust_head = floor.for_verification(site, node).trust_head;
+        let lowest = AgentFloor { site, node, generation, trust_head };
+        let verified = agent_order::verify_agent_order(order, grounds, &lowest)?;
+        floor.saw(&self.0.root, site, verified.trust_head())?;
         floor.is_node(&self.0.root, node)?;
         Ok(verified)
     }

@@ -28,6 +28,7 @@
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
 //! | `unpack.rs`, `dir.rs` | bundles onto disk; a directory that nothing leads out of |
+//! | `versions.rs`, `versions/` | other versions of qb's own programs: installed, tried out, kept or left |
 //! | `probe.rs`, `facts.rs` | preflight: what answers, what this machine is |
 //!
 //! # Invariants
@@ -66,6 +67,7 @@ pub mod standin;
 mod steps;
 mod supervisor;
 mod unpack;
+pub mod versions;
 mod wire;
 
 pub use errors::{ExecError, NodeError, OrderError};
@@ -82,6 +84,12 @@ pub use site::{SiteError, SiteSource};
 pub use supervisor::{UnitHealth, UnitState, Units};
 pub use unpack::UnpackError;
 pub use wire::{About, Order, WireError};
+
+/// The version of this build: a vendor's `QB_VERSION`, else the one of the source.
+pub const VERSION: &str = match option_env!("QB_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 #[cfg(test)]
 mod tests;

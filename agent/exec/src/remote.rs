@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qb_model::ids::Name;
+use qb_model::ids::{Name, Version};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use crate::limits::{ANSWER_BYTES, ANSWER_LIMIT, FRAME_LIMIT, PART_BYTES, REQUEST
 use crate::progress::{StageDone, StageError, StepProgress};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
+use crate::versions::{Upgrade, VersionsView};
 use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
 
 /// Why an executor did not answer, or not as asked.
@@ -84,11 +85,7 @@ impl RemoteExec {
         wire::send(&mut stream, &Request::CarryOut(Box::new(order)), REQUEST_BYTES).await?;
         loop {
             match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
-                Answer::Send => {
-                    for part in bundle.unwrap_or_default().chunks(PART_BYTES) {
-                        wire::send(&mut stream, &Part(part.to_vec()), PART_BYTES + 16).await?;
-                    }
-                }
+                Answer::Send => give(&mut stream, bundle.unwrap_or_default()).await?,
                 Answer::Progress(steps) => {
                     progress.send_if_modified(|shown| {
                         let news = *shown != steps;
@@ -136,6 +133,38 @@ impl RemoteExec {
         }
     }
 
+    /// How it stands with versions of qb's programs.
+    ///
+    /// # Errors
+    /// It does not answer, or swaps none.
+    pub async fn versions(&self) -> Result<VersionsView, RemoteError> {
+        versions(self.question(Request::Versions).await?)
+    }
+
+    /// Says that the agent of this version is well.
+    ///
+    /// # Errors
+    /// It does not answer, or does not take this for the agent on trial.
+    pub async fn confirm(&self, version: Version) -> Result<VersionsView, RemoteError> {
+        versions(self.question(Request::Confirm(version)).await?)
+    }
+
+    /// Brings in another version. When this returns it is on trial, or was before.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn upgrade(&self, mut asked: Upgrade, bundle: &[u8]) -> Result<VersionsView, RemoteError> {
+        asked.bundle = bundle.len() as u64;
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &Request::Upgrade(Box::new(asked)), REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, ANSWER_LIMIT).await? {
+                Answer::Send => give(&mut stream, bundle).await?,
+                answer => return versions(answer),
+            }
+        }
+    }
+
     async fn question(&self, request: Request) -> Result<Answer, RemoteError> {
         let mut stream = self.connect().await?;
         wire::send(&mut stream, &request, REQUEST_BYTES).await?;
@@ -155,6 +184,20 @@ impl RemoteExec {
         }
         wire::greet(&mut stream).await.map_err(away)?;
         Ok(stream)
+    }
+}
+
+async fn give(stream: &mut UnixStream, bundle: &[u8]) -> Result<(), WireError> {
+    for part in bundle.chunks(PART_BYTES) {
+        wire::send(stream, &Part(part.to_vec()), PART_BYTES + 16).await?;
+    }
+    Ok(())
+}
+
+fn versions(answer: Answer) -> Result<VersionsView, RemoteError> {
+    match answer {
+        Answer::Versions(view) => Ok(*view),
+        other => Err(unexpected(other)),
     }
 }
 

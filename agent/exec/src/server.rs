@@ -1,9 +1,9 @@
 //! The executor's side of the socket: every question is answered by [`Exec`], which verifies. A caller
 //! that lies, stalls or floods ends its own connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use qb_model::assignment::Assignment;
+use qb_model::ids::Digest;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -16,6 +16,7 @@ use crate::limits::{
     ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, ORDERS, PART_BYTES,
     REQUEST_BYTES,
 };
+use crate::versions::{Begun, Upgrade, Versions, VersionsView};
 use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
 
 /// The server. Clones share everything.
@@ -24,6 +25,8 @@ pub struct Server(Arc<Inner>);
 
 struct Inner {
     exec: Exec,
+    /// Versions of qb's programs, where they can be swapped.
+    versions: OnceLock<Versions>,
     /// The user that may ask, besides root.
     agent: u32,
     connections: Arc<Semaphore>,
@@ -36,7 +39,16 @@ impl Server {
     /// point.
     pub fn new(exec: Exec, agent: u32, stop: CancellationToken) -> Self {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        Self(Arc::new(Inner { exec, agent, connections, orders: Semaphore::new(ORDERS), stop }))
+        let versions = OnceLock::new();
+        Self(Arc::new(Inner { exec, versions, agent, connections, orders: Semaphore::new(ORDERS), stop }))
+    }
+
+    /// Takes orders to bring in other versions of qb's own programs, too.
+    #[must_use]
+    pub fn with_versions(self, versions: Versions) -> Self {
+        // Set once: nothing else does.
+        let _ = self.0.versions.set(versions);
+        self
     }
 
     /// Answers until it is stopped; returns when nothing is in hand any more.
@@ -84,7 +96,8 @@ impl Server {
     }
 
     async fn answer(&self, mut stream: UnixStream) -> Result<(), WireError> {
-        let peer = stream.peer_cred()?.uid();
+        let credentials = stream.peer_cred()?;
+        let peer = credentials.uid();
         if peer != 0 && peer != self.0.agent {
             return Err(WireError::Peer(peer));
         }
@@ -100,6 +113,27 @@ impl Server {
             },
             Request::Health(cluster) => Answer::Health(exec.health(&cluster).await),
             Request::Nodes(cluster) => Answer::Nodes(exec.nodes(&cluster).await),
+            Request::Versions => match self.0.versions.get() {
+                Some(versions) => known(versions.view()),
+                None => Answer::Refused(NO_VERSIONS.to_owned()),
+            },
+            Request::Upgrade(asked) => return self.upgrade(stream, *asked).await,
+            Request::Confirm(version) => match self.0.versions.get() {
+                Some(versions) => {
+                    let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+                    known(versions.confirm(pid, &version).await)
+                }
+                None => Answer::Refused(NO_VERSIONS.to_owned()),
+            },
+        };
+        wire::send(&mut stream, &answer, ANSWER_BYTES).await
+    }
+
+    /// Brings in another version: the order is verified before its bundle is taken.
+    async fn upgrade(&self, mut stream: UnixStream, asked: Upgrade) -> Result<(), WireError> {
+        let answer = match self.0.versions.get() {
+            Some(versions) => upgraded(versions.clone(), &self.0.orders, &mut stream, asked).await?,
+            None => Answer::Refused(NO_VERSIONS.to_owned()),
         };
         wire::send(&mut stream, &answer, ANSWER_BYTES).await
     }
@@ -107,7 +141,7 @@ impl Server {
     fn about(&self) -> About {
         let exec = &self.0.exec;
         About {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::VERSION.to_owned(),
             site: exec.site().map_err(|e| e.to_string()),
             node: exec.node(),
             seal_key: exec.seal_key(),
@@ -131,7 +165,7 @@ impl Server {
         let Ok(_one) = self.0.orders.acquire().await else { return Ok(()) };
         let bundle = match bundle {
             None => None,
-            Some(size) => match take_bundle(&mut stream, verified.assignment(), size).await? {
+            Some(size) => match take_bundle(&mut stream, verified.assignment().bundle, size).await? {
                 Ok(bytes) => Some(bytes),
                 Err(why) => return wire::send(&mut stream, &refused(&why), ANSWER_BYTES).await,
             },
@@ -165,15 +199,50 @@ impl Server {
     }
 }
 
+/// Why versions are not swapped here.
+const NO_VERSIONS: &str = "nobody would start another version here, since this executor was not started with --units systemd: install the package of the new version";
+
+fn known<E: std::fmt::Display>(view: Result<VersionsView, E>) -> Answer {
+    match view {
+        Ok(view) => Answer::Versions(Box::new(view)),
+        Err(error) => refused(&error),
+    }
+}
+
 fn refused(why: &dyn std::fmt::Display) -> Answer {
     Answer::Refused(why.to_string())
+}
+
+async fn upgraded(
+    versions: Versions,
+    orders: &Semaphore,
+    stream: &mut UnixStream,
+    asked: Upgrade,
+) -> Result<Answer, WireError> {
+    let (ordered, size, verifying) = (asked.order.bundle, asked.bundle, versions.clone());
+    let order = match tokio::task::spawn_blocking(move || verifying.verify(asked)).await {
+        Ok(Ok(Begun::Send(order))) => order,
+        Ok(Ok(Begun::Known(view))) => return Ok(Answer::Versions(Box::new(view))),
+        Ok(Err(error)) => return Ok(refused(&error)),
+        Err(error) => return Ok(refused(&error)),
+    };
+    // It is never closed.
+    let Ok(_one) = orders.acquire().await else { return Ok(Answer::Refused(String::new())) };
+    let bytes = match take_bundle(stream, ordered, size).await? {
+        Ok(bytes) => bytes,
+        Err(why) => return Ok(refused(&why)),
+    };
+    Ok(match tokio::task::spawn_blocking(move || versions.install(&order, &bytes)).await {
+        Ok(view) => known(view),
+        Err(error) => refused(&error),
+    })
 }
 
 /// Takes an order's bundle in memory: nothing that is not verified comes to the disk. What it begins
 /// with must be the very manifest that the order names, before more of it is taken.
 async fn take_bundle(
     stream: &mut UnixStream,
-    order: &Assignment,
+    ordered: Digest,
     size: u64,
 ) -> Result<Result<Vec<u8>, String>, WireError> {
     let Some(size) = usize::try_from(size).ok().filter(|size| *size <= BUNDLE_BYTES) else {
@@ -190,7 +259,7 @@ async fn take_bundle(
             bytes.extend_from_slice(&part);
             if !known && let Some(digest) = qb_drivers::bundle::manifest_of(&bytes) {
                 known = true;
-                if digest.ok() != Some(order.bundle) {
+                if digest.ok() != Some(ordered) {
                     return Ok(Err("the bundle that was handed over is not the one of the order".to_owned()));
                 }
             }

@@ -132,6 +132,14 @@ impl Supervisor {
         }
     }
 
+    /// systemd, where units are kept by it.
+    pub(crate) fn systemd(&self) -> Option<&Systemd> {
+        match self {
+            Self::Children(_) => None,
+            Self::Systemd(systemd) => Some(systemd),
+        }
+    }
+
     /// Ends: children are stopped, an init system's units go on.
     pub(crate) async fn close(&self) {
         if let Self::Children(children) = self {

@@ -9,7 +9,7 @@
 //!     <--------------------------- Answer::Send   the order is verified: its bundle, please
 //!     Part, Part, ... ------------------------>
 //!     <----- Answer::Progress, again and again
-//!     <------- Answer::Done or Answer::Stopped
+//!     <------- Answer::Done or Answer::Stopped; for an upgrade Answer::Versions, after its parts
 //! ```
 //!
 //! Frames are a length of 4 bytes, big endian, and a postcard body. A connection that closes gives up
@@ -21,7 +21,7 @@
 use std::time::Duration;
 
 use qb_model::assignment::{Assignment, Grounds};
-use qb_model::ids::{Name, NodeId, SealKey, SiteId};
+use qb_model::ids::{Name, NodeId, SealKey, SiteId, Version};
 use qb_model::statement::SignedBytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,7 @@ use crate::limits::{FRAME_LIMIT, GREETING_BYTES};
 use crate::progress::{StageDone, StageError, StepProgress};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
+use crate::versions::{Upgrade, VersionsView};
 
 /// What every greeting begins with.
 const MAGIC: [u8; 4] = *b"qbx1";
@@ -52,7 +53,7 @@ pub(crate) struct Greeting {
 
 impl Greeting {
     pub(crate) fn own() -> Self {
-        let program = env!("CARGO_PKG_VERSION").to_owned();
+        let program = crate::VERSION.to_owned();
         Self { magic: MAGIC, oldest: SPOKEN.0, newest: SPOKEN.1, program }
     }
 
@@ -80,6 +81,12 @@ pub(crate) enum Request {
     Health(Name),
     /// Who joined a cluster.
     Nodes(Name),
+    /// How it stands with versions of qb's programs.
+    Versions,
+    /// Bring in another version.
+    Upgrade(Box<Upgrade>),
+    /// The agent of this version is well.
+    Confirm(Version),
 }
 
 /// An order with what it rests on. Nothing of it is believed.
@@ -122,6 +129,8 @@ pub(crate) enum Answer {
     Health(Vec<UnitHealth>),
     /// Members of a cluster, or why they are not known.
     Nodes(Result<Vec<ClusterNode>, String>),
+    /// How it stands with versions.
+    Versions(Box<VersionsView>),
 }
 
 /// Who an executor is.

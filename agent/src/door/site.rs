@@ -49,11 +49,7 @@ pub struct AgentSite {
 
 impl AgentSite {
     fn door(&self) -> DoorView {
-        DoorView {
-            node: self.node.id(),
-            host: self.node.facts().host,
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        DoorView { node: self.node.id(), host: self.node.facts().host, agent: qb_exec::VERSION.to_owned() }
     }
 
     /// Who waits, as this door and its neighbours hear it.

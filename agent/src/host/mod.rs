@@ -31,7 +31,7 @@ pub fn facts(config: &Config) -> Result<Facts, qb_exec::FactsError> {
         zone: &config.zone,
         state_dir: &config.state,
         host: config.host_name.as_ref(),
-        agent: env!("CARGO_PKG_VERSION"),
+        agent: qb_exec::VERSION,
     })
 }
 

@@ -170,7 +170,7 @@ pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> Option<Signe
         machine: machine_digest(),
         host: facts.host.clone(),
         facts: postcard::to_stdvec(&facts).unwrap_or_default(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: qb_exec::VERSION.to_owned(),
         addresses: vec![node.mesh_address().to_string()],
     };
     Some(knock.sign(&node.identity.key))

@@ -157,6 +157,10 @@ pub const AGENT_WELL_MS: u64 = 10_000;
 /// An agent that was ordered to upgrade, or has not proved itself well, is given up after this long, in
 /// milliseconds: fetching 48 MiB at 1 MB/s, a trial of 30 s, and the start of the version before.
 pub const AGENT_BACK_MS: u64 = 120_000;
+/// Each step of a trial of another version takes at most this long, in milliseconds: its agent is started,
+/// is ready and follows the log, its executor is started, the two meet. A log of some hundred megabytes is
+/// read within it.
+pub const AGENT_TRIAL_MS: u64 = 30_000;
 /// Bytes of the reason why an upgrade failed.
 pub const AGENT_WHY_BYTES: usize = 512;
 /// Bytes of an enrolment file: a charter, seeds and relays fit three times.

@@ -24,6 +24,8 @@ const MARK: &str = "QB_UNIT";
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a job may take besides the unit's own time to stop.
 const JOB: Duration = Duration::from_secs(30);
+/// Characters of what a service says of itself that are told on.
+const SAYS: usize = 160;
 /// The number of systemd: no process outlives it.
 const INIT: &str = "1";
 
@@ -44,6 +46,8 @@ trait Manager {
         aux: &[(&str, Vec<(&str, Variant<'_>)>)],
     ) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(signal)]
@@ -66,11 +70,17 @@ trait Service {
     fn main_pid(&self) -> zbus::Result<u32>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn environment(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn result(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_status(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn status_text(&self) -> zbus::Result<String>;
 }
 
 /// Why systemd did not do it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SystemdError {
+pub(crate) enum SystemdError {
     /// It cannot be asked.
     #[error("systemd cannot be asked over D-Bus: {0}")]
     Bus(zbus::Error),
@@ -118,6 +128,33 @@ pub(crate) struct Systemd {
     reconnects: bool,
 }
 
+/// How a service fares, for people.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    /// Its main process, if it runs.
+    pub(crate) pid: Option<u32>,
+    result: String,
+    status: i32,
+    restarts: u32,
+    says: String,
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ended = self.result != "success";
+        if ended {
+            write!(f, "its unit ended with {}, status {}", self.result, self.status)?;
+        } else {
+            write!(f, "its unit {}", if self.pid.is_some() { "runs" } else { "does not run" })?;
+        }
+        if self.restarts > 0 {
+            write!(f, ", was started again {} times", self.restarts)?;
+        }
+        let says: String = self.says.chars().filter(|c| !c.is_control()).take(SAYS).collect();
+        if says.is_empty() { Ok(()) } else { write!(f, ", says: {says}") }
+    }
+}
+
 /// A unit as systemd has it.
 #[derive(Debug)]
 struct Seen {
@@ -162,6 +199,45 @@ impl Systemd {
     /// Stops a unit; returns when its processes are gone.
     pub(super) async fn stop(&self, key: &UnitKey) -> Result<(), SystemdError> {
         self.stop_named(&unit_name(key)).await
+    }
+
+    /// Asks for a restart and does not wait for it: it may be this program's own. With `if_up` a unit that
+    /// was stopped stays so.
+    pub(crate) async fn restart(&self, name: &str, if_up: bool) -> Result<(), SystemdError> {
+        let manager = self.manager().await?;
+        let ask = async {
+            match if_up {
+                true => manager.try_restart_unit(name, "replace").await,
+                false => manager.restart_unit(name, "replace").await,
+            }
+        };
+        match timeout(ANSWER, ask).await {
+            Err(_) => Err(SystemdError::Late(ANSWER)),
+            Ok(Err(error)) => Err(self.broken(name, error).await),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
+    /// How a service fares; none if it is not loaded.
+    pub(crate) async fn fate(&self, name: &str) -> Result<Option<Fate>, SystemdError> {
+        let manager = self.manager().await?;
+        let bus = manager.inner().connection().clone();
+        let ask = async {
+            let service = ServiceProxy::builder(&bus).path(manager.get_unit(name).await?).build().await?;
+            Ok(Fate {
+                pid: Some(service.main_pid().await?).filter(|pid| *pid != 0),
+                result: service.result().await?,
+                status: service.exec_main_status().await?,
+                restarts: service.n_restarts().await?,
+                says: service.status_text().await?,
+            })
+        };
+        match timeout(ANSWER, ask).await {
+            Err(_) => Err(SystemdError::Late(ANSWER)),
+            Ok(Err(error)) if is_no_such_unit(&error) => Ok(None),
+            Ok(Err(error)) => Err(self.broken(name, error).await),
+            Ok(Ok(fate)) => Ok(Some(fate)),
+        }
     }
 
     async fn stop_named(&self, name: &str) -> Result<(), SystemdError> {

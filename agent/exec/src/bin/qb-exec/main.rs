@@ -1,6 +1,7 @@
 //! `qb-exec`: the executor as a root process of its own. The only code of qb that changes a host; it
 //! takes signed orders from the agent at a unix socket, and nothing else from anybody.
 
+mod pick;
 mod serve;
 mod user;
 
@@ -11,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// The executor of a qb node: verifies and carries out what admins signed
 #[derive(Parser)]
-#[command(name = "qb-exec", version, arg_required_else_help = true)]
+#[command(name = "qb-exec", version = qb_exec::VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,6 +22,9 @@ struct Cli {
 enum Command {
     /// Answer the agent at a socket
     Serve(serve::Options),
+    /// Set the link to the version that a unit starts; run by the unit
+    #[command(hide = true)]
+    Pick(pick::Options),
     /// Say whether the package may be removed: not while this machine carries a cluster
     RemovalCheck(Removal),
     /// Allow the removal though this machine carries a cluster, until it starts again
@@ -54,6 +58,7 @@ struct Removal {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
+        Command::Pick(options) => pick::run(&options),
         Command::RemovalCheck(Removal { root, allowed }) => {
             qb_exec::removal::check(&root, &allowed).map_err(anyhow::Error::from)
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, Units};
+use qb_exec::versions::Versions;
+use qb_exec::{Exec, ExecConfig, SealSecret, Server, SiteSource, Units, VERSION};
 use qb_service as service;
 use rustix::process::DumpableBehavior;
 use tokio::net::UnixListener;
@@ -70,7 +71,12 @@ async fn serve(options: &Options) -> Result<()> {
     let (exec, _lock) = exec_open;
     let listener = listen(&options.socket, user)?;
     let stop = CancellationToken::new();
-    let server = Server::new(exec.clone(), user.uid, stop.clone());
+    let mut server = Server::new(exec.clone(), user.uid, stop.clone());
+    if let Some(versions) = Versions::open(&exec, VERSION.parse()?)? {
+        server = server.with_versions(versions.clone());
+        let stop = stop.clone();
+        tokio::spawn(async move { versions.run(stop).await });
+    }
     let mut serving = tokio::spawn(async move { server.run(&listener).await });
     service::ready(&status(&exec));
     tracing::info!(socket = %options.socket.display(), "qb-exec is ready: {}", status(&exec));
@@ -112,7 +118,7 @@ async fn open(options: &Options) -> Result<(Exec, std::fs::File)> {
         node: None,
         site: SiteSource::Enrolled(files),
         seal_secret: SealSecret::open_or_make(root).context("the seal key cannot be used")?,
-        stand_in: std::env::current_exe().context("cannot find this program's own file")?,
+        stand_in: own_program()?,
         units: match options.units {
             UnitsBy::Systemd => Units::Systemd,
             UnitsBy::Children => Units::Children,
@@ -122,6 +128,15 @@ async fn open(options: &Options) -> Result<(Exec, std::fs::File)> {
     // Programs of other versions lie below it, which the agent's user runs.
     std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o711))?;
     Ok((exec, lock))
+}
+
+/// The path by which units start this program: the link that it was started by, where there is one. It
+/// leads to a program whatever version runs next; the file itself is tidied up some day.
+fn own_program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let started_by = std::env::args_os().next().map(PathBuf::from);
+    let leads_here = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|file| file == own);
+    Ok(started_by.filter(leads_here).unwrap_or(own))
 }
 
 /// One executor per directory: a second one would run everything twice.
