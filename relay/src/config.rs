@@ -62,9 +62,14 @@ pub struct Config {
     pub open: bool,
     /// Orgs that may register sites.
     pub orgs: Vec<OrgConfig>,
+    /// The directory of the vendor's packages of agents, as the package of the relay brings them.
+    pub packages: PathBuf,
     /// Waits.
     pub timing: Timing,
 }
+
+/// Where the relay's package puts those of agents.
+pub const PACKAGES: &str = "/usr/share/qb-relay/packages";
 
 /// The file's form.
 #[derive(Debug, Default, Deserialize)]
@@ -76,6 +81,7 @@ struct File {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     open_registration: Option<bool>,
+    packages: Option<PathBuf>,
     #[serde(default)]
     org: Vec<OrgConfig>,
 }
@@ -97,6 +103,8 @@ pub struct Flags {
     pub tls_key: Option<PathBuf>,
     /// Open registration.
     pub open_registration: bool,
+    /// The directory of packages.
+    pub packages: Option<PathBuf>,
 }
 
 impl Config {
@@ -123,6 +131,7 @@ impl Config {
             tls,
             open: flags.open_registration || file.open_registration.unwrap_or(false),
             orgs: file.org,
+            packages: flags.packages.or(file.packages).unwrap_or_else(|| PathBuf::from(PACKAGES)),
             timing: Timing::default(),
         };
         config.check()?;

@@ -4,6 +4,8 @@
 mod reads;
 mod sends;
 
+pub(crate) use reads::enrolment;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use qb_model::{Name, PublicKey};
 use qb_portal::paths;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
 };
 use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 
@@ -163,6 +165,10 @@ impl Site for Front {
 
     async fn enrolment(&self) -> Answer<String> {
         reads::enrolment(self.site()?)
+    }
+
+    async fn packages(&self) -> Answer<PackagesView> {
+        self.relay.packages.view(self.site()?, &self.relay.config.url).await
     }
 
     async fn submit(&self, envelope: Bytes, wait: Duration) -> Answer<IntentView> {

@@ -17,6 +17,7 @@
 //! | `trust` | what the relay believes of a site: only what replays from its charter |
 //! | `register` `scope` | how a site comes to an org; who sees which site |
 //! | `site` | one site while the relay runs: links, views, events, knocks, marks |
+//! | `packages` | packages of agents: the vendor's, and those of sites, made while they are downloaded |
 //! | `link` | a gateway's connection from upgrade to end; gateway and standby; clones |
 //! | `ask` `fold` `outbox` `intents` | requests over a link; the folded view; intents on their way |
 //! | `door` `alerts` | the API of one site, for one session |
@@ -40,6 +41,7 @@ pub mod key;
 pub mod limits;
 mod link;
 mod outbox;
+mod packages;
 mod register;
 mod relay;
 mod scope;

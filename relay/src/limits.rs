@@ -71,3 +71,17 @@ pub const EVENTS: usize = 256;
 pub const EVENT_BYTES: usize = 4_096;
 /// Marks of a site: clones, forks.
 pub const MARKS: usize = 32;
+/// Bytes of a vendor's package that the relay keeps in memory: three times what the agent's weighs.
+pub const PACKAGE_BYTES: u64 = 128 * 1024 * 1024;
+/// Files that are looked at in the directory of packages: it holds two to four.
+pub const PACKAGE_FILES: usize = 256;
+/// Bytes of a package that are handed to a connection at a time: what it copies to send them.
+pub const PACKAGE_CHUNK: usize = 64 * 1024;
+/// Packages that are hashed at a time: each reads tens of megabytes, once per site and state.
+pub const HASHING: usize = 2;
+/// Downloads that one address may begin at once: the machines of some racks behind one address.
+pub const DOWNLOADS: u32 = 256;
+/// How long until one address may begin one download more.
+pub const DOWNLOAD_EVERY: Duration = Duration::from_millis(500);
+/// Addresses whose downloads are counted: 64 bytes each. When full, the one that was quiet longest goes.
+pub const DOWNLOADERS: usize = 8_192;

@@ -43,6 +43,9 @@ struct Cli {
     /// Let a site found an org that nobody has
     #[arg(long)]
     open_registration: bool,
+    /// Directory of the agents' packages that it hands out [default: /usr/share/qb-relay/packages]
+    #[arg(long, value_name = "DIR")]
+    packages: Option<PathBuf>,
     #[command(subcommand)]
     hidden: Option<Hidden>,
 }
@@ -98,6 +101,7 @@ async fn run(cli: Cli) -> Result<()> {
         tls_certificate: cli.tls_certificate,
         tls_key: cli.tls_key,
         open_registration: cli.open_registration,
+        packages: cli.packages,
     })?;
     let (listen, url) = (config.listen, config.url.clone());
     let relay = Relay::open(config).await?;

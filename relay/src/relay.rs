@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::door::Front;
 use crate::fold::{self, Fold};
 use crate::limits::{GREETING, REGISTERING};
+use crate::packages::{self, Packages, Shelf};
 use crate::scope::Scope;
 use crate::site::LiveSite;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub struct Relay {
     pub(crate) cancel: CancellationToken,
     pub(crate) greeting: Arc<Semaphore>,
     pub(crate) registering: Semaphore,
+    pub(crate) packages: Packages,
     /// Held while a site is registered.
     pub(crate) registry: Mutex<()>,
     sites: RwLock<Sites>,
@@ -58,6 +60,8 @@ impl Relay {
         let key = key::open(&config.state)?;
         let store = Store::open(&config.state).context("cannot open the database")?;
         let (hosts, origins) = config.names()?;
+        let dir = config.packages.clone();
+        let shelf = tokio::task::spawn_blocking(move || Shelf::open(&dir)).await?;
         let relay = Arc::new(Self {
             public: key.public_key(),
             key: Arc::new(key),
@@ -69,6 +73,7 @@ impl Relay {
             cancel: CancellationToken::new(),
             greeting: Arc::new(Semaphore::new(GREETING)),
             registering: Semaphore::new(REGISTERING),
+            packages: Packages::new(shelf),
             registry: Mutex::new(()),
             sites: RwLock::default(),
             config,
@@ -97,7 +102,8 @@ impl Relay {
     pub fn router(self: &Arc<Self>) -> Router {
         let access = Access::Network { origins: self.origins.clone(), hosts: self.hosts.clone() };
         let door = DoorConfig { access, server_key: self.public };
-        let own = link::routes().merge(register::routes()).with_state(Arc::clone(self));
+        let own = link::routes().merge(register::routes()).merge(packages::routes());
+        let own = own.with_state(Arc::clone(self));
         let own = own.merge(qb_portal::pages());
         qb_portal::api_with_pages(Arc::new(Front { relay: Arc::clone(self), here: None }), door, own)
     }

@@ -115,6 +115,7 @@ fn live(path: &[&str], id: &str, used: &[String]) -> Option<What> {
         (["preflight", "explain"], _) => What::Codes,
         (["intent", _], "intent") => What::Intents,
         (["relay", "register" | "remove"], "url" | "relay") => What::Relays,
+        (["package", _], "via") => What::Relays,
         (["admin", "add"], _) => return None,
         (["admin", _], "admin") => What::Admins,
         (["admin", "revoke-key"], "public") => What::AdminKeys(first()),

@@ -1,6 +1,9 @@
 //! The enrolment file: what a machine needs to knock. Never a token, never anything secret.
 
+use std::net::SocketAddr;
+
 use qb_model::charter::Charter;
+use qb_model::enrolment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,7 +26,7 @@ pub struct Enrolment {
     pub seeds: Vec<String>,
 }
 
-/// The file of a site, as bytes.
+/// The file of a site, as bytes: the same that its relay writes for the same seeds.
 ///
 /// # Errors
 /// A seed is no address, or there are too many.
@@ -33,25 +36,17 @@ pub fn build(charter: &Charter, seeds: &[String]) -> Result<Vec<u8>, CliError> {
             "At most {SEEDS} seeds: machines learn the rest from one another."
         )));
     }
-    for seed in seeds {
-        check_seed(seed)?;
-    }
-    let wrong = |e: serde_json::Error| CliError::failed(format!("The charter cannot be written: {e}."));
-    let envelope = serde_json::from_slice(charter.envelope()).map_err(wrong)?;
-    let relays: Vec<Value> =
-        charter.body().relays.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(wrong)?;
-    let file = Enrolment { v: 1, charter: envelope, relays, seeds: seeds.to_vec() };
-    let mut bytes = serde_json::to_vec_pretty(&file).map_err(wrong)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+    let seeds = seeds.iter().map(|seed| address(seed)).collect::<Result<Vec<_>, _>>()?;
+    enrolment::write(charter, &charter.body().relays, &seeds)
+        .map_err(|e| CliError::failed(format!("The enrolment file cannot be written: {e}.")))
 }
 
 /// A seed is `address:port`.
-fn check_seed(seed: &str) -> Result<(), CliError> {
-    match seed.parse::<std::net::SocketAddr>() {
-        Ok(address) if address.port() > 0 => Ok(()),
+fn address(seed: &str) -> Result<SocketAddr, CliError> {
+    match seed.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(address),
         _ => Err(CliError::usage(format!(
-            "{seed:?} is no seed: give an address and a port, as 10.20.1.11:7443."
+            "{seed:?} is no seed: give an address and a port, as 10.20.1.11:7444."
         ))),
     }
 }

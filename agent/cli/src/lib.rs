@@ -40,6 +40,7 @@ pub mod files;
 pub mod keyfile;
 pub mod manual;
 pub mod out;
+pub mod package;
 pub mod passphrase;
 pub mod portal;
 pub mod receipt;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::charter::{Charter, CharterRelay};
+use crate::envelope::Envelope;
 use crate::ids::SiteId;
 use crate::limits::{ENROLMENT_BYTES, ENROLMENT_RELAYS, ENROLMENT_SEEDS};
 
@@ -89,6 +90,39 @@ impl Enrolment {
     }
 }
 
+/// Writes the file. The same charter, relays and seeds give the same bytes, in whatever order they come
+/// and wherever it is done: packages of a site are rebuilt and compared by it.
+///
+/// # Errors
+/// More relays or seeds than a node reads, or a charter that is no envelope.
+pub fn write(
+    charter: &Charter,
+    relays: &[CharterRelay],
+    seeds: &[SocketAddr],
+) -> Result<Vec<u8>, EnrolmentError> {
+    let form = |e: &dyn std::fmt::Display| EnrolmentError::Form(e.to_string());
+    let (mut relays, mut seeds) = (relays.to_vec(), seeds.to_vec());
+    relays.sort_by(|a, b| (&a.key, &a.url).cmp(&(&b.key, &b.url)));
+    relays.dedup();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let counts = [("seeds", seeds.len(), ENROLMENT_SEEDS), ("relays", relays.len(), ENROLMENT_RELAYS)];
+    if let Some((what, have, most)) = counts.into_iter().find(|(_, have, most)| have > most) {
+        return Err(EnrolmentError::Many { what, have, most });
+    }
+    // As this program writes envelopes, whatever white space the one at hand has.
+    let envelope = Envelope::parse(charter.envelope()).map_err(|e| form(&e))?.to_bytes();
+    let charter = RawValue::from_string(String::from_utf8_lossy(&envelope).into_owned());
+    let seeds = seeds.iter().map(ToString::to_string).collect();
+    let file = Form { v: 1, charter: charter.map_err(|e| form(&e))?, relays, seeds };
+    let mut bytes = serde_json::to_vec(&file).map_err(|e| form(&e))?;
+    bytes.push(b'\n');
+    match bytes.len() {
+        n if n > ENROLMENT_BYTES => Err(EnrolmentError::TooLarge(n)),
+        _ => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -103,6 +137,41 @@ mod tests {
         let form: Form = serde_json::from_str(&written).unwrap();
         assert_eq!(form.relays, [relay]);
         assert!(serde_json::from_str::<Form>(&written.replace("\"url\"", "\"uri\"")).is_err());
+    }
+
+    #[test]
+    fn the_same_site_gives_the_same_bytes_in_whatever_order_it_comes() {
+        use crate::charter::{CharterBody, Founder};
+        use crate::dsse::{SecretKey, Signer as _};
+        let secret = SecretKey::from_bytes(&[1; 32]);
+        let key = crate::action::NewKey {
+            key: secret.public_key(),
+            class: crate::action::KeyClass::Cli,
+            expires_ms: None,
+        };
+        let body = CharterBody {
+            v: 1,
+            name: "lyon".parse().unwrap(),
+            nonce: crate::Nonce16([1; 16]),
+            founders: vec![Founder { admin: "mira".parse().unwrap(), name: "Mira".into(), keys: vec![key] }],
+            recovery: None,
+            relays: vec![],
+            issued_ms: crate::Millis(1),
+        };
+        let signed = body.sign(&[&secret]).to_bytes();
+        let pretty: serde_json::Value = serde_json::from_slice(&signed).unwrap();
+        let pretty = Charter::verify(&serde_json::to_vec_pretty(&pretty).unwrap()).unwrap();
+        let charter = Charter::verify(&signed).unwrap();
+        let relay = |n: u8| CharterRelay { url: format!("https://r{n}"), key: crate::PublicKey([n; 32]) };
+        let seed = |n: u8| SocketAddr::from(([10, 0, 0, n], 7444));
+        let written = write(&charter, &[relay(2), relay(1)], &[seed(9), seed(3), seed(9)]).unwrap();
+        assert_eq!(write(&pretty, &[relay(1), relay(2)], &[seed(3), seed(9)]).unwrap(), written);
+        let read = Enrolment::parse(&written).unwrap();
+        assert_eq!((read.site, read.charter), (charter.site_id(), signed));
+        assert_eq!((read.relays, read.seeds), (vec![relay(1), relay(2)], vec![seed(3), seed(9)]));
+        let many: Vec<SocketAddr> =
+            (0..=ENROLMENT_SEEDS).map(|n| SocketAddr::from(([10, 0, 1, n as u8], 7444))).collect();
+        assert!(matches!(write(&charter, &[], &many), Err(EnrolmentError::Many { what: "seeds", .. })));
     }
 
     #[test]

@@ -27,6 +27,7 @@
 //! | `extract` | parts of a request, checked |
 //! | `reads`, `writes`, `events` | handlers |
 //! | `mirror`, `suggest`, `stall` | schemas of the model's types; the nearest name; slow readers |
+//! | [`install`] | the line that puts a site's package on a machine |
 //! | [`room`] | room for connections, in all and of one address |
 //!
 //! # Invariants
@@ -45,6 +46,7 @@ pub mod error;
 mod events;
 mod extract;
 mod guard;
+pub mod install;
 pub mod limits;
 mod login;
 mod mirror;
@@ -65,5 +67,5 @@ mod writes;
 pub use door::{Access, DoorConfig};
 pub use pages::{assets, has_pages, pages, stored_bytes};
 pub use router::{api, api_with_pages, guarded};
-pub use serve::{Listener, serve, serve_tls};
+pub use serve::{Listener, Peer, serve, serve_tls};
 pub use site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};

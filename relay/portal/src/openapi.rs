@@ -38,6 +38,7 @@ use crate::{events, login, reads, router, view, writes};
         reads::head,
         reads::attestation,
         reads::charter,
+        reads::packages,
         reads::enrolment,
         events::events,
         writes::submit,

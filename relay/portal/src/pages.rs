@@ -24,7 +24,7 @@ use crate::view::Problem;
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 /// First parts of paths that are never a page: the API's own, and the pages' files.
-const NOT_PAGES: [&str; 4] = ["v1", "healthz", "enroll", "assets"];
+const NOT_PAGES: [&str; 5] = ["v1", "healthz", "enroll", "packages", "assets"];
 const HTML: &str = "text/html; charset=utf-8";
 const MISSING: &str = "This program was built without its pages.\n\
     Build it again after `just web`. Until then: qb site status\n";

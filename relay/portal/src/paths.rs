@@ -53,11 +53,23 @@ below_site! {
     attestation "attestation";
     /// The charter.
     charter "charter";
+    /// The packages of agents that the door hands out.
+    packages "packages";
 }
 
 /// The enrolment file.
 pub fn enrolment(site: &str) -> String {
     format!("/enroll/{}", segment(site))
+}
+
+/// A package of a site's agents, as a relay hands it out: `qb-agent.deb`, `qb-agent.rpm`.
+pub fn package(site: &str, file: &str) -> String {
+    format!("/packages/{}/{}", segment(site), segment(file))
+}
+
+/// The vendor's package, which belongs to no site.
+pub fn vendor_package(file: &str) -> String {
+    format!("/packages/{}", segment(file))
 }
 
 /// A node, by name, key, or a prefix of either.

@@ -11,7 +11,7 @@ use crate::limits::{AUDIT_DEFAULT, AUDIT_RECORDS};
 use crate::site::Answer;
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, HistoryView, IntentView, NodeView,
-    Problem, SiteView,
+    PackagesView, Problem, SiteView,
 };
 
 /// The sites behind this door.
@@ -175,6 +175,14 @@ pub(crate) async fn attestation(here: Here) -> Shown<Attestation> {
 pub(crate) async fn charter(here: Here) -> Answer<Text> {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     here.site.charter().await.map(|text| (kind, text))
+}
+
+/// The packages of agents that this door hands out for the site: a relay's. Without a session they are
+/// at `/packages/{site}/qb-agent.deb` and `.rpm`, their digests at `/packages/{site}/SHA256SUMS`.
+#[utoipa::path(get, path = "/v1/sites/{site}/packages", tag = "site",
+    responses((status = 200, body = PackagesView)))]
+pub(crate) async fn packages(here: Here) -> Shown<PackagesView> {
+    here.site.packages().await.map(Json)
 }
 
 /// The enrolment file of a site: charter, relays, seeds; never a token.

@@ -56,6 +56,7 @@ table! {
     get "/v1/sites/{site}/head" => reads::head;
     get "/v1/sites/{site}/attestation" => reads::attestation;
     get "/v1/sites/{site}/charter" => reads::charter;
+    get "/v1/sites/{site}/packages" => reads::packages;
     get "/enroll/{site}" => reads::enrolment;
     post "/v1/sites/{site}/intents" => writes::submit;
     post "/v1/sites/{site}/plan" => writes::plan;

@@ -11,7 +11,9 @@ use std::io;
 use std::net::IpAddr;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -63,6 +65,11 @@ impl Listener for TcpListener {
         io.peer_addr().ok().map(|address| address.ip())
     }
 }
+
+/// The address at the other end of the connection that a request came over, as an extension of the
+/// request; none where it has no meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub Option<IpAddr>);
 
 /// Connections that come through a channel: streams inside another connection.
 impl<Io> Listener for mpsc::Receiver<Io>
@@ -118,8 +125,9 @@ where
             Some(_) = connections.join_next() => {}
             (io, room) = next(&mut listener, &rooms) => {
                 // Closed by being dropped: an answer would cost more than the connection.
-                let Some(room) = rooms.admit(room, L::peer(&io)) else { continue };
-                let task = connection(greet(io), router.clone(), stopped.clone(), room);
+                let peer = L::peer(&io);
+                let Some(room) = rooms.admit(room, peer) else { continue };
+                let task = connection(greet(io), (router.clone(), Peer(peer)), stopped.clone(), room);
                 connections.spawn(task);
             }
         }
@@ -150,7 +158,7 @@ async fn next<L: Listener>(listener: &mut L, rooms: &Rooms) -> (L::Io, Room) {
 
 async fn connection<O>(
     greeted: impl Future<Output = io::Result<O>>,
-    router: Router,
+    (router, peer): (Router, Peer),
     mut stopped: watch::Receiver<bool>,
     _room: Room,
 ) where
@@ -162,12 +170,17 @@ async fn connection<O>(
             return tracing::debug!(%error, "a connection did not get through its handshake");
         }
     };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(io, TowerToHyperService::new(router))
+        .serve_connection(io, service)
         // A handler that takes a connection over bounds it itself from then on.
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);

@@ -12,7 +12,7 @@ use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
 };
 
 /// What every method answers with.
@@ -111,6 +111,11 @@ pub trait Site: Send + Sync + 'static {
     async fn enrolment(&self) -> Answer<String> {
         let charter = self.charter().await?;
         Ok(format!(r#"{{"v":1,"charter":{charter},"relays":[],"seeds":[]}}"#))
+    }
+
+    /// The packages of agents that this door hands out. An agent's hands out none.
+    async fn packages(&self) -> Answer<PackagesView> {
+        Ok(PackagesView { v: 1, url: None, packages: Vec::new(), line: None })
     }
 
     /// Takes an intent's envelope, at most [`crate::limits::ENVELOPE_BYTES`], and waits up to `wait`

@@ -1,8 +1,10 @@
 //! Views: from the gateway while there is a link, otherwise as they were, with their age.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use qb_model::attest::Attestation;
+use qb_model::charter::CharterRelay;
 use qb_model::words::{fingerprint, words};
 use qb_model::{NodeId, PublicKey};
 use qb_portal::Answer;
@@ -11,7 +13,6 @@ use qb_portal::view::{
     SiteView,
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::not_known;
 use crate::alerts;
@@ -22,8 +23,10 @@ use crate::relay::Relay;
 use crate::site::{LiveSite, now};
 use crate::trust::Belief;
 
-/// Seeds in an enrolment file.
-const SEEDS: usize = 16;
+/// Seeds in an enrolment file: one that answers will do, and relays are in it besides.
+const SEEDS: usize = 3;
+/// Where agents hear knocks unless they are told otherwise; they report only where their mesh is.
+const KNOCK_PORT: u16 = 7444;
 
 /// A view, and when it was read if that was before.
 pub(super) struct Seen<T> {
@@ -220,18 +223,32 @@ pub(super) fn charter(site: &LiveSite) -> Answer<String> {
 
 /// Charter, relays with their keys, seeds. Everything in it is known without a secret, and nothing
 /// in it lets anybody in.
-pub(super) fn enrolment(site: &LiveSite) -> Answer<String> {
-    let charter = charter(site)?;
+pub(crate) fn enrolment(site: &LiveSite) -> Answer<String> {
     let belief = site.belief();
     let relays = belief.trust.relays().iter();
-    let relays: Vec<_> = relays.map(|(key, relay)| json!({ "url": relay.url, "key": key })).collect();
+    let relays: Vec<_> =
+        relays.map(|(key, relay)| CharterRelay { url: relay.url.clone(), key: *key }).collect();
+    let seeds = seeds(site, &belief);
+    let failed = |_| Problem::internal("Writing the enrolment file");
+    let bytes = qb_model::enrolment::write(&belief.charter, &relays, &seeds).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| Problem::internal("Writing the enrolment file"))
+}
+
+/// Where the members that came first hear knocks. Members that come later change nothing, so that a
+/// package whose digest somebody wrote down stays what it is. What is no address is left out: a gateway
+/// said it.
+fn seeds(site: &LiveSite, belief: &Belief) -> Vec<SocketAddr> {
     let nodes = site.fold.get::<Vec<NodeView>>(Part::Nodes).map(|(nodes, _)| nodes).unwrap_or_default();
-    let members = nodes.iter().filter(|node| belief.roster.host(&node.id).is_some());
-    let addresses = members.filter_map(|node| node.facts.as_ref()?.addresses.first());
-    let seeds: Vec<&String> = addresses.take(SEEDS).collect();
-    // The charter goes in as it was signed: reading and writing it again could change a byte.
-    let rest = json!({ "relays": relays, "seeds": seeds }).to_string();
-    Ok(format!(r#"{{"v":1,"charter":{charter},{}"#, rest.trim_start_matches('{')))
+    let mut members: Vec<(u64, NodeId, SocketAddr)> = nodes
+        .iter()
+        .filter_map(|node| {
+            let admitted = belief.roster.entry(&node.id)?;
+            let mesh: SocketAddr = node.facts.as_ref()?.addresses.first()?.parse().ok()?;
+            Some((admitted, node.id, SocketAddr::new(mesh.ip(), KNOCK_PORT)))
+        })
+        .collect();
+    members.sort_unstable();
+    members.into_iter().map(|(.., seed)| seed).take(SEEDS).collect()
 }
 
 /// The site's alerts as last known, and the relay's own.

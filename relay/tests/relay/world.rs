@@ -47,6 +47,7 @@ impl World {
             tls: None,
             open: true,
             orgs: vec![],
+            packages: dir.path().join("packages"),
             timing,
         };
         let relay = Relay::open(config.clone()).await.unwrap();

@@ -99,6 +99,11 @@ pub const RELAY: &str = "Examples:
   qb relay add https://relay.example --relay-key KEY --org acme
   qb relay list
   qb --door relay:https://relay.example node list";
+/// Of `qb package`.
+pub const PACKAGE: &str = "Examples:
+  qb package line
+  qb package verify qb-agent_0.1.0-1_lyon_amd64.deb --vendor qb-agent_0.1.0-1_amd64.deb
+  qb package build --vendor qb-agent_0.1.0-1_amd64.deb --seed 10.20.1.11:7444";
 /// Of `qb key`.
 pub const KEY: &str = "Examples:
   qb key list

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod cluster;
 pub mod help;
 pub mod node;
+pub mod package;
 pub mod relay;
 pub mod rest;
 pub mod site;
@@ -169,6 +170,9 @@ pub enum Command {
     /// Relays that the site trusts
     #[command(subcommand, after_help = help::RELAY)]
     Relay(relay::RelayCommand),
+    /// Packages of this site's agents: make, verify, install
+    #[command(subcommand, after_help = help::PACKAGE)]
+    Package(package::PackageCommand),
     /// Keys on this computer
     #[command(subcommand, after_help = help::KEY)]
     Key(trust::KeyCommand),

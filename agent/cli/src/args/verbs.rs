@@ -65,6 +65,22 @@ const EXAMPLES: &[(&str, &str)] = &[
         "qb intent withdraw",
         "  qb intent withdraw 01K9P4XW --plan\n  qb intent withdraw 01K9P4XW\n  qb intent withdraw 01K9P4XW --yes",
     ),
+    (
+        "qb package build",
+        "  qb package build --vendor qb-agent_0.1.0-1_amd64.deb\n  qb package build --vendor qb-agent-0.1.0-1.x86_64.rpm --seed 10.20.1.11:7444 -o lyon.rpm\n  qb package build --site lyon --vendor qb-agent_0.1.0-1_amd64.deb -o json",
+    ),
+    (
+        "qb package verify",
+        "  qb package verify lyon.deb --vendor qb-agent_0.1.0-1_amd64.deb\n  qb package verify lyon.deb\n  qb package verify lyon.rpm --via https://relay.example -o json",
+    ),
+    (
+        "qb package line",
+        "  qb package line\n  qb package line --vendor qb-agent_0.1.0-1_amd64.deb --vendor qb-agent-0.1.0-1.x86_64.rpm\n  qb package line --via https://relay.example --cacert /etc/qb/relay-ca.crt",
+    ),
+    (
+        "qb package fetch",
+        "  qb package fetch\n  qb package fetch --rpm -o lyon.rpm\n  qb package fetch --vendor qb-agent_0.1.0-1_amd64.deb -o /media/stick/lyon.deb",
+    ),
     ("qb bundle list", "  qb bundle list\n  qb bundle list -o json\n  qb bundle list -o name"),
     (
         "qb bundle push",

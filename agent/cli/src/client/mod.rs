@@ -85,6 +85,15 @@ impl Client {
         parse(path, &bytes)
     }
 
+    /// GET of a file of at most `max` bytes.
+    ///
+    /// # Errors
+    /// The door does not answer, answers with more, or with a problem.
+    pub async fn download(&self, path: &str, max: usize) -> Result<Bytes, CliError> {
+        let response = self.call(Method::GET, path, "application/octet-stream", Bytes::new()).await?;
+        body_of(response, max).await
+    }
+
     /// POST of a document.
     ///
     /// # Errors
@@ -215,8 +224,11 @@ impl Client {
 }
 
 async fn body(response: Response<Incoming>) -> Result<Bytes, CliError> {
-    let collected =
-        tokio::time::timeout(DEADLINE, Limited::new(response.into_body(), ANSWER).collect()).await;
+    body_of(response, ANSWER).await
+}
+
+async fn body_of(response: Response<Incoming>, max: usize) -> Result<Bytes, CliError> {
+    let collected = tokio::time::timeout(DEADLINE, Limited::new(response.into_body(), max).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(e)) => Err(CliError::unreachable(format!("The door's answer breaks off: {e}."))),

@@ -15,6 +15,7 @@ pub mod follow;
 pub mod intent;
 pub mod key;
 pub mod node;
+pub mod package;
 pub mod portal;
 pub mod preflight;
 pub mod relay;
@@ -69,6 +70,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Agent(verb) => agent::run(ctx, verb).await?,
         Command::Admin(verb) => admin::run(ctx, verb).await?,
         Command::Relay(verb) => relay::run(ctx, verb).await?,
+        Command::Package(verb) => package::run(ctx, verb).await?,
         Command::Policy(verb) => admin::policy(ctx, verb).await?,
         Command::Key(verb) => key::run(ctx, verb)?,
         Command::Alert(_) => rest::alerts(ctx).await?,
@@ -95,7 +97,8 @@ fn check(cli: &Cli) -> Result<(), CliError> {
     if globals.watch && !watches {
         return Err(CliError::usage("--watch goes with lists and show; this verb has nothing to watch."));
     }
-    let writes = matches!(
+    let packages = matches!(&cli.command, Some(Command::Package(verb)) if verb.writes());
+    let writes = packages || matches!(
         &cli.command,
         Some(Command::Site(crate::args::site::SiteCommand::Enroll(_)))
             | Some(Command::Audit(crate::args::rest::AuditCommand::Export))

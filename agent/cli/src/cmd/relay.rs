@@ -73,7 +73,7 @@ pub async fn run(ctx: &Ctx, verb: RelayCommand) -> Result<(), CliError> {
 }
 
 /// A client of a relay that nobody logged in at.
-async fn stranger(ctx: &Ctx, url: &RelayUrl) -> Result<Client, CliError> {
+pub(super) async fn stranger(ctx: &Ctx, url: &RelayUrl) -> Result<Client, CliError> {
     let here = ctx.here()?;
     let target = Target { door: Door::Relay(url.clone()), site: here.config.id, memory: Memory::default() };
     let connection = connect(&target).await.map_err(|cause| {

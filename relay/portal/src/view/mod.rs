@@ -7,6 +7,7 @@ mod event;
 mod intent;
 mod login;
 mod node;
+mod package;
 mod problem;
 mod site;
 
@@ -18,6 +19,7 @@ pub use intent::{
 };
 pub use login::{LoginChallenge, LoginView};
 pub use node::{NodeState, NodeUpgradeState, NodeUpgradeView, NodeView, WorkView};
+pub use package::{PackageView, PackagesView};
 pub use problem::Problem;
 pub use site::{
     AdminKeyView, AdminView, AgentUpgradeState, AgentUpgradeView, BundleView, Counts, DoorView, Head,

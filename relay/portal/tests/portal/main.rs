@@ -5,6 +5,7 @@
 mod ask;
 mod doors;
 mod events;
+mod install;
 mod login;
 mod openapi;
 mod pages;
