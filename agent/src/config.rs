@@ -38,6 +38,9 @@ pub struct Options {
     /// The site's enrolment file [default: /etc/qb/site.enroll.json, else /usr/share/qb/site.enroll.json]
     #[arg(long, value_name = "FILE", env = "QB_ENROLL")]
     pub enroll: Option<PathBuf>,
+    /// File with a join token from `qb token mint`, mode 0600; erased once the node is in [default: STATE/join.token, else /etc/qb/join.token]
+    #[arg(long, value_name = "FILE", env = "QB_JOIN_TOKEN")]
+    pub join_token: Option<PathBuf>,
     /// Address that the node serves on: mesh, knocks, API, cluster [default: the one towards the site]
     #[arg(long, value_name = "IP", env = "QB_ADDRESS")]
     pub address: Option<IpAddr>,
@@ -183,6 +186,7 @@ impl Options {
         Self {
             state: self.state.or(below.state),
             enroll: self.enroll.or(below.enroll),
+            join_token: self.join_token.or(below.join_token),
             address: self.address.or(below.address),
             mesh_port: self.mesh_port.or(below.mesh_port),
             knock_port: self.knock_port.or(below.knock_port),
@@ -230,6 +234,7 @@ impl Options {
         let beside = runtime.unwrap_or(&state).join("agent.sock");
         Config {
             address,
+            join_token: self.join_token,
             mesh_port: self.mesh_port.unwrap_or(MESH_PORT),
             knock_port: self.knock_port.unwrap_or(KNOCK_PORT),
             api_port: self.api_port.unwrap_or(API_PORT),
@@ -252,6 +257,8 @@ impl Options {
 pub struct Config {
     /// Directory of the agent's state.
     pub state: PathBuf,
+    /// File with a join token, if one was named.
+    pub join_token: Option<PathBuf>,
     /// Address that the node serves on.
     pub address: IpAddr,
     /// Port of the mesh.

@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::executor::Executor;
 use crate::handler::MeshHandler;
 use crate::identity::Identity;
+use crate::knock::token::Held;
 use crate::machine::SiteMachine;
 use crate::member::{Membership, verify_admit};
 use crate::node::{Node, Parts};
@@ -155,12 +156,14 @@ fn build(config: Config, known: Known) -> Result<Arc<Node>> {
             }
         },
     });
+    let token = join_token(&config, &enrolment, membership.as_ref())?;
     let blobs = Blobs::open(config.state.join("blobs"))?;
     let attest = attest::Attest::open(&config.state, &enrolment.charter, machine.captures())?;
     let node = Node::new(Parts {
         config,
         identity,
         enrolment,
+        token,
         way,
         state,
         attest,
@@ -174,6 +177,20 @@ fn build(config: Config, known: Known) -> Result<Arc<Node>> {
     });
     *node.machine() = Some(machine);
     Ok(node)
+}
+
+/// The join token of a machine that is not in yet. One that is in needs none: what is left of it goes.
+fn join_token(config: &Config, enrolment: &Enrolment, member: Option<&Membership>) -> Result<Option<Held>> {
+    let given = config.join_token.as_deref();
+    if member.is_some_and(|m| m.admit.is_some() || m.founding.is_some()) {
+        knock::token::erase(given, &config.state);
+        return Ok(None);
+    }
+    let held = Held::read(given, &config.state, enrolment.site)?;
+    if let Some(held) = &held {
+        tracing::info!(path = %held.path().display(), "knocks with join token {}", held.name());
+    }
+    Ok(held)
 }
 
 async fn start_mesh(node: &Arc<Node>) -> Result<MeshTask> {

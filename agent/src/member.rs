@@ -10,6 +10,7 @@ use qb_model::action::Action;
 use qb_model::assignment::{Citation, signed_intent};
 use qb_model::charter::Charter;
 use qb_model::judge::verify_author;
+use qb_model::token::{Entry, TokenError};
 use qb_model::trust::{TrustState, replay_log};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,9 @@ pub struct AdmitError(String);
 pub fn verify_admit(admit: &Admit, charter: &[u8], me: NodeId) -> Result<(), AdmitError> {
     let fail = |e: String| AdmitError(e);
     let trust = trust_of(charter, &admit.trust_log).map_err(fail)?;
+    if Entry::is_one(&admit.envelope) {
+        return by_token(&admit.envelope, &trust, me);
+    }
     let envelope = qb_model::envelope::Envelope::parse(&admit.envelope).map_err(|e| fail(e.to_string()))?;
     let cites = Citation { digest: envelope.digest(), index: admit.index };
     // The time at which it was accepted is not known here; the intent's own time is as good, since
@@ -90,6 +94,17 @@ pub fn verify_admit(admit: &Admit, charter: &[u8], me: NodeId) -> Result<(), Adm
         }
         _ => Err(fail("its intent does not authorize this node".into())),
     }
+}
+
+/// Verifies that a token which an admin minted let this very node in. When that was is not known here;
+/// that it was minted then, and is this node's, is what counts: the site judged time and number.
+fn by_token(envelope: &[u8], trust: &TrustState, me: NodeId) -> Result<(), AdmitError> {
+    let fail = |e: TokenError| AdmitError(e.to_string());
+    let entry = Entry::open(envelope).map_err(fail)?;
+    if entry.node() != me {
+        return Err(AdmitError("its join token was used for another node".into()));
+    }
+    entry.verify(trust, entry.said().minted_at).map(drop).map_err(fail)
 }
 
 /// Verifies that an admin revoked this very node.

@@ -62,6 +62,8 @@ pub struct Node {
     pub identity: Identity,
     /// What it knows of its site from the enrolment file.
     pub enrolment: Enrolment,
+    /// Its join token, while it needs one.
+    pub token: Option<crate::knock::token::Held>,
     /// How this machine reaches relays.
     pub way: Way,
     /// The mesh, once it runs.
@@ -134,6 +136,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Its site.
     pub enrolment: Enrolment,
+    /// Its join token, while it needs one.
+    pub token: Option<crate::knock::token::Held>,
     /// How this machine reaches relays.
     pub way: Way,
     /// The state as it is applied.
@@ -175,6 +179,7 @@ impl Node {
             config: parts.config,
             identity: parts.identity,
             enrolment: parts.enrolment,
+            token: parts.token,
             way: parts.way,
             mesh: MeshSlot::default(),
             consensus: OnceLock::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use qb_consensus::ProposeError;
 use qb_model::NodeId;
 use qb_model::command::{Command, Entry};
+use qb_model::intent::ObjectRef;
 use qb_model::judge::Verdict;
 use qb_model::outcome::Outcome;
 use qb_model::state::Applied;
@@ -53,6 +54,7 @@ pub async fn at_leader(node: &Node, what: Propose, deadline: Duration) -> Propos
     }
     match what {
         Propose::Node(bytes) => here(node, Command::Node(bytes), deadline).await,
+        Propose::Token(envelope) => token_at_leader(node, envelope, deadline).await,
         Propose::Intent(envelope) => match node.site().judge_at(&envelope, node.site_now()) {
             Verdict::Refused(refusal) => {
                 refused(refusal.code(), refusal.to_string(), remedy_of_refusal(refusal.code()))
@@ -73,6 +75,26 @@ pub async fn at_leader(node: &Node, what: Propose, deadline: Duration) -> Propos
             }
         },
     }
+}
+
+/// A use of a join token: what lets nobody in, or one who is in, enters no log.
+async fn token_at_leader(node: &Node, envelope: Vec<u8>, deadline: Duration) -> ProposeAnswer {
+    let state = node.site();
+    let entry = match qb_model::token::Entry::open(&envelope) {
+        Ok(entry) => entry,
+        Err(why) => return refused("token_invalid", why.to_string(), Some("qb token mint".into())),
+    };
+    let applied = match state.judge_token(&entry, events::now()) {
+        Ok(Some(_)) => return here(node, Command::TokenUse(envelope), deadline).await,
+        Ok(None) => {
+            let index = state.node(&entry.node()).map_or(0, |n| n.authorized.index);
+            let first =
+                Box::new(Outcome::Accepted { generation: state.generation(&ObjectRef::Node(entry.node())) });
+            Applied::Token { outcome: Outcome::Duplicate { first, index }, index }
+        }
+        Err(reason) => Applied::Token { outcome: Outcome::Rejected(reason), index: 0 },
+    };
+    ProposeAnswer::Applied(postcard::to_stdvec(&applied).unwrap_or_default())
 }
 
 fn remedy_of_refusal(code: &str) -> Option<String> {

@@ -74,6 +74,8 @@ pub enum Propose {
     Intent(Vec<u8>),
     /// A node's signed command.
     Node(Vec<u8>),
+    /// A voter's word on a node that uses a join token: an envelope.
+    Token(Vec<u8>),
 }
 
 /// What the leader made of it.
@@ -240,6 +242,8 @@ pub enum KnockAnswer {
     Waiting {
         /// Whether the listener belongs to a founded site: then nobody else founds it.
         founded: bool,
+        /// Why the join token of the knock lets it in not.
+        token: Option<TokenRefused>,
     },
     /// Authorized.
     Admit(Box<Admit>),
@@ -254,10 +258,21 @@ pub enum KnockAnswer {
     Refused(String),
 }
 
+/// Why a join token lets a node in not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRefused {
+    /// Stable code.
+    pub code: String,
+    /// The sentence.
+    pub text: String,
+    /// What helps.
+    pub remedy: Option<String>,
+}
+
 /// What an authorized node needs to come in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Admit {
-    /// Envelope of the intent that names the node.
+    /// Envelope of the intent that names the node, or of its entry by a join token.
     pub envelope: Vec<u8>,
     /// Where it was accepted, in the audit chain.
     pub index: u64,

@@ -36,7 +36,7 @@ use crate::limits::{HASHING, PACKAGE_CHUNK};
 use crate::relay::Relay;
 use crate::site::LiveSite;
 use rate::Rate;
-use shelf::{KINDS, Kind, Kept};
+use shelf::{KINDS, Kept, Kind};
 
 pub(crate) use shelf::Shelf;
 

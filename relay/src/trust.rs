@@ -1,7 +1,7 @@
 //! What the relay believes of a site: admins as they replay from the charter, and nodes that these
 //! admins let in. A gateway brings the entries; none of them is taken on its word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qb_link::RosterEntry;
 use qb_model::action::Action;
@@ -9,7 +9,7 @@ use qb_model::charter::{Charter, CharterError};
 use qb_model::judge::{LoggedError, verify_logged};
 use qb_model::outcome::Reason;
 use qb_model::trust::{TrustEntry, TrustError, TrustState, replay_log};
-use qb_model::{HostName, Millis, NodeId};
+use qb_model::{Digest, HostName, Millis, NodeId, token};
 
 use crate::limits::ROSTER;
 
@@ -28,6 +28,8 @@ pub(crate) enum BeliefError {
     #[error("roster entry {index}: {why}")]
     Replayed { index: u64, why: Reason },
     #[error("roster entry {index}: {why}")]
+    Token { index: u64, why: token::TokenError },
+    #[error("roster entry {index}: {why}")]
     Entry { index: u64, why: &'static str },
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Roster {
     members: BTreeMap<NodeId, (HostName, u64)>,
     /// Those that were revoked, and the record that put each out.
     gone: BTreeMap<NodeId, u64>,
+    /// Join tokens by which nodes came in, by the digest of the mint, and which nodes.
+    mints: BTreeMap<Digest, (token::Terms, BTreeSet<NodeId>)>,
     last: u64,
     entries: usize,
 }
@@ -79,6 +83,40 @@ impl Roster {
             }
             _ => return Err(BeliefError::Entry { index, why: "it makes and ends no membership" }),
         }
+        (self.last, self.entries) = (index, self.entries + 1);
+        Ok(())
+    }
+
+    /// A node that came in by a join token: admins minted it, it had not ended, and had uses left. That
+    /// an administrator ended it early is not told to a relay.
+    fn take_token(&mut self, entry: &RosterEntry, trust: &TrustState) -> Result<(), BeliefError> {
+        let index = entry.index;
+        let token = |why| BeliefError::Token { index, why };
+        let opened = token::Entry::open(&entry.envelope).map_err(token)?;
+        let node = opened.node();
+        let minted = opened.mint().map_err(token)?;
+        if minted.index >= index || self.gone.contains_key(&node) {
+            return Err(BeliefError::Entry {
+                index,
+                why: "it comes before its mint, or is a revoked node's",
+            });
+        }
+        let terms = match self.mints.get(&minted.digest) {
+            Some((terms, _)) => terms.clone(),
+            None => opened.terms(trust).map_err(token)?,
+        };
+        if terms.token != opened.token() {
+            return Err(BeliefError::Entry { index, why: "it is by another token than was minted" });
+        }
+        let said = opened.said();
+        terms.fits(&said.host, &said.address, entry.log_time).map_err(token)?;
+        let uses = usize::from(terms.uses);
+        let nodes = &mut self.mints.entry(minted.digest).or_insert_with(|| (terms, BTreeSet::new())).1;
+        if !nodes.contains(&node) && nodes.len() >= uses {
+            return Err(BeliefError::Entry { index, why: "its token has no use left" });
+        }
+        nodes.insert(node);
+        self.members.insert(node, (said.host.clone(), index));
         (self.last, self.entries) = (index, self.entries + 1);
         Ok(())
     }
@@ -132,6 +170,11 @@ impl Belief {
                 return Err(BeliefError::Entry { index, why: "the roster is full" });
             }
             let trust = past.before(&entry)?;
+            if token::Entry::is_one(&entry.envelope) {
+                roster.take_token(&entry, trust)?;
+                new.push(entry);
+                continue;
+            }
             // A founding intent is judged at the beginning, where there is no time yet.
             let at = if index == 1 { Millis(0) } else { entry.log_time };
             let verified = verify_logged(trust, &entry.envelope, at);

@@ -81,7 +81,11 @@ impl SitePackage {
             "{at}the charter is of another site, {}: a machine with this package never knocks at {name}.",
             called.unwrap_or_else(|_| theirs.to_string())
         ))
-        .remedy(format!("its words:      {}\nwords of {name}: {}", site_words(theirs), site_words(id))))
+        .remedy(format!(
+            "its words:      {}\nwords of {name}: {}",
+            site_words(theirs),
+            site_words(id)
+        )))
     }
 
     /// The relays in it that are not among these.

@@ -2,15 +2,34 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use qb_model::NodeId;
 use qb_model::assignment::{NodeResult, Stage};
 use qb_model::chain::AuditRecord;
 use qb_model::dsse::Purpose;
 use qb_model::state::SiteState;
 use qb_model::statement::{NodeCommand, SignedBytes, Statement as _};
+use qb_model::token::Entry;
 
 /// A record as base64 of its postcard form, as the export carries it.
 pub fn encode(record: &AuditRecord) -> String {
     STANDARD.encode(postcard::to_stdvec(record).unwrap_or_default())
+}
+
+/// Which voter vouches for an entry by a join token, and what it says.
+pub fn of_entry(state: &SiteState, record: &AuditRecord) -> (String, String) {
+    let Ok(entry) = Entry::open(&record.body) else {
+        return (String::new(), "an entry by a join token that this agent cannot read".to_owned());
+    };
+    let voter = host_of(state, &entry.said().voter);
+    let token = qb_model::words::fingerprint(&entry.token().0);
+    let said = entry.said();
+    (voter, format!("let {} in from {} by join token {token}, on probation", said.host, said.address))
+}
+
+fn host_of(state: &SiteState, node: &NodeId) -> String {
+    let live = state.node(node).map(|n| n.host.to_string());
+    live.or_else(|| state.tombstones().get(node).map(|t| t.host.to_string()))
+        .unwrap_or_else(|| qb_model::words::fingerprint(&node.0))
 }
 
 /// Who a node's command is by, and what it says.
@@ -21,11 +40,7 @@ pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
         return (String::new(), "a node's command that this agent cannot read".to_owned());
     };
     let command = command.into_value();
-    let host = state
-        .node(&command.node)
-        .map(|n| n.host.to_string())
-        .or_else(|| state.tombstones().get(&command.node).map(|t| t.host.to_string()))
-        .unwrap_or_else(|| qb_model::words::fingerprint(&command.node.0));
+    let host = host_of(state, &command.node);
     let text = match postcard::from_bytes::<NodeResult>(&command.result) {
         Ok(NodeResult::Hello { address, .. }) => format!("is at {address}"),
         Ok(NodeResult::Done { .. }) => {

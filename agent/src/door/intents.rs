@@ -92,7 +92,9 @@ async fn applied(node: &Arc<Node>, digest: &Digest, answer: &[u8]) -> Result<Int
         }
         Applied::Unsigned(why) => Err(refused("unsigned".into(), why, Some("qb admin list".into()))),
         Applied::Ignored(why) => Err(Problem::unavailable("the site", why, "send the same intent again")),
-        Applied::Done => Err(Problem::internal("an intent was applied as another command")),
+        Applied::Done | Applied::Token { .. } => {
+            Err(Problem::internal("an intent was applied as another command"))
+        }
     }
 }
 

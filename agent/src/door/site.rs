@@ -402,6 +402,7 @@ fn audit_view(state: &qb_model::state::SiteState, record: &AuditRecord) -> Audit
             None => (String::new(), "an intent that this agent cannot read".to_owned()),
         },
         AuditKind::NodeCommand => super::audit::of_command(state, record),
+        AuditKind::TokenEntry => super::audit::of_entry(state, record),
         AuditKind::Tick => ("site".to_owned(), "time went on".to_owned()),
     };
     let outcome = match &record.outcome {

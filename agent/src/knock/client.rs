@@ -9,15 +9,19 @@ use qb_model::dsse::Purpose;
 use qb_model::statement::{Knock, SealKeyRecord, SignedBytes, Statement as _};
 use qb_model::{Digest, Millis, NodeId, Nonce};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::member::{verify_admit, verify_revoked};
 use crate::node::Node;
-use crate::rpc::{self, Admit, Challenge, KnockAnswer};
+use crate::rpc::{self, Admit, Challenge, KnockAnswer, TokenRefused};
 
 /// Pause between two knocks at one seed: the listener takes one a second from an address.
 const PAUSE: Duration = Duration::from_millis(1_100);
 /// Pause after a seed did not answer.
 const PAUSE_FAILED: Duration = Duration::from_millis(1_500);
+
+/// How long a token that was refused is left out of the knocks at that seed.
+const TOKEN_AGAIN: Duration = Duration::from_secs(20);
 
 /// Why a knock led nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,8 @@ enum KnockFailed {
     OtherSite { address: SocketAddr, theirs: qb_model::SiteId },
     #[error("refused: {0}")]
     Refused(String),
+    #[error("the join token lets this machine not in: {}", .0.text)]
+    Token(TokenRefused),
 }
 
 /// Knocks until the node is a member. Ends early when it founded the site itself.
@@ -91,7 +97,7 @@ async fn ask_once(node: &Arc<Node>) {
     places.dedup();
     places.retain(|p| *p != node.config.knock());
     for place in places {
-        match once(node, place).await {
+        match once(node, place, false).await {
             Ok(Some(())) => return,
             Ok(None) => {}
             Err(failed) => tracing::debug!(%place, "asking whether this node is a member: {failed}"),
@@ -101,10 +107,17 @@ async fn ask_once(node: &Arc<Node>) {
 
 async fn knock_at(node: &Arc<Node>, seed: SocketAddr) {
     let mut last = String::new();
+    // Until when a refused token is left out, so that an administrator's word is heard at once.
+    let mut without = Instant::now();
     loop {
-        let pause = match once(node, seed).await {
+        let pause = match once(node, seed, Instant::now() >= without).await {
             Ok(Some(())) => return,
             Ok(None) => PAUSE,
+            Err(KnockFailed::Token(why)) => {
+                without = Instant::now() + TOKEN_AGAIN;
+                tell(&why, &mut last);
+                PAUSE
+            }
             Err(failed) => {
                 let text = failed.to_string();
                 if text != last {
@@ -118,8 +131,21 @@ async fn knock_at(node: &Arc<Node>, seed: SocketAddr) {
     }
 }
 
+/// Says once why a token lets this machine not in. What another site's listener says is cut and cleaned.
+fn tell(why: &TokenRefused, last: &mut String) {
+    let text = crate::text::clean(&why.text);
+    if text == *last {
+        return;
+    }
+    let remedy = why.remedy.as_deref().map(crate::text::clean).unwrap_or_default();
+    tracing::warn!(
+        "the join token lets this machine not in: {text}; {remedy}; it goes on knocking for an administrator: qb node authorize --waiting"
+    );
+    *last = text;
+}
+
 /// One knock. `Some` when the node was let in (or put out).
-async fn once(node: &Arc<Node>, seed: SocketAddr) -> Result<Option<()>, KnockFailed> {
+async fn once(node: &Arc<Node>, seed: SocketAddr, with_token: bool) -> Result<Option<()>, KnockFailed> {
     let talk = |e: &dyn std::fmt::Display| KnockFailed::Talk(e.to_string());
     let mesh = node.mesh().ok_or_else(|| KnockFailed::Talk("the mesh is not up".into()))?;
     let (listener, mut stream) = mesh.knock(seed, None).await.map_err(|e| talk(&e))?;
@@ -127,15 +153,21 @@ async fn once(node: &Arc<Node>, seed: SocketAddr) -> Result<Option<()>, KnockFai
     if challenge.site != node.enrolment.site {
         return Err(KnockFailed::OtherSite { address: seed, theirs: challenge.site });
     }
-    let knock = signed_knock(node, listener, Nonce(challenge.nonce))
+    let nonce = Nonce(challenge.nonce);
+    let token = node.token.as_ref().filter(|_| with_token);
+    let used = token.map(|t| t.sign(node.enrolment.site, node.id(), listener, nonce));
+    let knock = knock_with(node, listener, nonce, used)
         .ok_or_else(|| KnockFailed::Talk("the executor did not tell its key yet".into()))?;
     stream.send(knock.to_bytes().into()).await.map_err(|e| talk(&e))?;
     match receive(&mut stream).await? {
-        KnockAnswer::Waiting { founded } => {
+        KnockAnswer::Waiting { founded, token } => {
             if founded {
                 node.note_founded(seed);
             }
-            Ok(None)
+            match token {
+                Some(why) => Err(KnockFailed::Token(why)),
+                None => Ok(None),
+            }
         }
         KnockAnswer::Refused(why) => Err(KnockFailed::Refused(why)),
         KnockAnswer::Admit(admit) => {
@@ -159,6 +191,15 @@ async fn receive<T: serde::de::DeserializeOwned>(stream: &mut KnockStream) -> Re
 
 /// A knock of this node for one listener and its challenge, once the executor told its key.
 pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> Option<SignedBytes> {
+    knock_with(node, listener, nonce, None)
+}
+
+fn knock_with(
+    node: &Node,
+    listener: NodeId,
+    nonce: Nonce,
+    token_use: Option<SignedBytes>,
+) -> Option<SignedBytes> {
     let facts = node.facts();
     let knock = Knock {
         v: 1,
@@ -172,6 +213,7 @@ pub fn signed_knock(node: &Node, listener: NodeId, nonce: Nonce) -> Option<Signe
         facts: postcard::to_stdvec(&facts).unwrap_or_default(),
         agent_version: qb_exec::VERSION.to_owned(),
         addresses: vec![node.mesh_address().to_string()],
+        token_use,
     };
     Some(knock.sign(&node.identity.key))
 }
@@ -205,6 +247,7 @@ fn machine_digest() -> Digest {
 
 /// Takes in an admission that was verified.
 pub fn come_in(node: &Node, admit: Admit) -> Result<(), crate::files::FileError> {
+    let by_token = qb_model::token::Entry::is_one(&admit.envelope);
     node.keep(|held| {
         held.addresses.clone_from(&admit.members);
         held.voters.clone_from(&admit.voters);
@@ -212,7 +255,13 @@ pub fn come_in(node: &Node, admit: Admit) -> Result<(), crate::files::FileError>
     })?;
     if !node.admitted.send_replace(true) {
         node.events.say(crate::events::now(), "node", node.facts().host.as_str(), "was let in");
-        tracing::info!("let in: an administrator authorized this node");
+        let by = if by_token {
+            "by its join token, on probation"
+        } else {
+            "an administrator authorized this node"
+        };
+        tracing::info!("let in: {by}");
     }
+    super::token::erase(node.config.join_token.as_deref(), &node.config.state);
     Ok(())
 }

@@ -7,3 +7,4 @@
 pub mod client;
 pub mod server;
 pub mod table;
+pub mod token;

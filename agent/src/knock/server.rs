@@ -9,7 +9,7 @@ use qb_mesh::KnockStream;
 use qb_model::dsse::Purpose;
 use qb_model::facts::Facts;
 use qb_model::state::SiteState;
-use qb_model::statement::{Knock, SealKeyRecord, SignedBytes, Statement as _};
+use qb_model::statement::{Knock, SealKeyRecord, Signed, SignedBytes, Statement as _};
 use qb_model::{NodeId, Nonce};
 
 use crate::node::Node;
@@ -17,6 +17,8 @@ use crate::rpc::{self, Admit, Challenge, KnockAnswer, Waiting};
 
 /// How long an answer is held back while nobody has decided. Below the mesh's bound of a knock.
 const HOLD: Duration = Duration::from_secs(8);
+/// How long one is held back after a token was taken, which took up to four seconds.
+const HOLD_IN: Duration = Duration::from_secs(4);
 
 /// Hears one knock. Errors concern the knocker alone.
 pub async fn hear(
@@ -31,7 +33,7 @@ pub async fn hear(
     send(&mut stream, &challenge).await?;
     let bytes = stream.recv().await.map_err(|e| e.to_string())?;
     let answer = match read(node, from, &nonce, &bytes) {
-        Ok(waiting) => decide(node, waiting, address).await,
+        Ok((knock, waiting)) => decide(node, &knock, waiting, address).await,
         Err(why) => KnockAnswer::Refused(why),
     };
     send(&mut stream, &answer).await?;
@@ -44,7 +46,12 @@ async fn send<T: serde::Serialize>(stream: &mut KnockStream, message: &T) -> Res
 }
 
 /// Verifies a knock: signed by the very peer, for this listener, this site and this challenge.
-fn read(node: &Node, from: NodeId, nonce: &[u8; 32], bytes: &[u8]) -> Result<Waiting, String> {
+fn read(
+    node: &Node,
+    from: NodeId,
+    nonce: &[u8; 32],
+    bytes: &[u8],
+) -> Result<(Signed<Knock>, Waiting), String> {
     let signed = SignedBytes::from_bytes(Purpose::Knock, bytes, Knock::MAX)
         .and_then(|s| s.open::<Knock>())
         .map_err(|e| e.to_string())?;
@@ -64,7 +71,7 @@ fn read(node: &Node, from: NodeId, nonce: &[u8; 32], bytes: &[u8]) -> Result<Wai
     }
     let facts: Facts = postcard::from_bytes(&knock.facts).map_err(|e| format!("facts: {e}"))?;
     let now = node.site_now();
-    Ok(Waiting {
+    let waiting = Waiting {
         node: from,
         host: knock.host.clone(),
         knock: signed.digest(),
@@ -72,16 +79,28 @@ fn read(node: &Node, from: NodeId, nonce: &[u8; 32], bytes: &[u8]) -> Result<Wai
         since: now,
         last: now,
         mesh: knock.addresses.clone(),
-    })
+    };
+    Ok((signed, waiting))
 }
 
-async fn decide(node: &Arc<Node>, waiting: Waiting, address: IpAddr) -> KnockAnswer {
+async fn decide(node: &Arc<Node>, knock: &Signed<Knock>, waiting: Waiting, address: IpAddr) -> KnockAnswer {
     let who = waiting.node;
     if let Some(answer) = verdict(node, &node.site(), &who, &waiting) {
         return answer;
     }
     node.knocks().heard(waiting.clone(), address);
     node.events_knock(&waiting);
+    let mut hold = HOLD;
+    if knock.value().token_use.is_some() && *node.admitted.borrow() {
+        match super::token::enter(node, knock, address).await {
+            // The rest of the knock's time is for this node's own copy to follow.
+            Ok(()) => hold = HOLD_IN,
+            Err(why) => {
+                tracing::info!(host = %waiting.host, code = why.code, "a join token lets nobody in: {}", why.text);
+                return KnockAnswer::Waiting { founded: true, token: Some(why) };
+            }
+        }
+    }
     let mut state = node.state.clone();
     let before = *node.admitted.borrow();
     let decided = state.wait_for(|s| s.nodes().contains_key(&who) || s.tombstones().contains_key(&who));
@@ -90,10 +109,10 @@ async fn decide(node: &Arc<Node>, waiting: Waiting, address: IpAddr) -> KnockAns
     tokio::select! {
         _ = decided => {}
         _ = admitted.wait_for(|now| *now && !before) => {}
-        () = tokio::time::sleep(HOLD) => {}
+        () = tokio::time::sleep(hold) => {}
     }
     verdict(node, &node.site(), &who, &waiting)
-        .unwrap_or_else(|| KnockAnswer::Waiting { founded: *node.admitted.borrow() })
+        .unwrap_or_else(|| KnockAnswer::Waiting { founded: *node.admitted.borrow(), token: None })
 }
 
 /// What the site has decided about a node, if it has.

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, HostName, Millis, Name, NodeId, PublicKey, Version};
+use crate::ids::{Cidr, Digest, HostGlob, HostName, Millis, Name, NodeId, PublicKey, Version};
 use crate::strict::required_nullable;
 
 /// The role of an admin. Each includes the ones before it.
@@ -353,6 +353,29 @@ pub enum Action {
         /// Digest of the `agent.upgrade` intent.
         upgrade: Digest,
     },
+    /// Lets machines in that hold a secret, each on probation: the token's private key.
+    #[serde(rename = "token.mint")]
+    TokenMint {
+        /// The token's public key.
+        token: PublicKey,
+        /// Machines that it lets in, 1 to 1,000.
+        uses: u16,
+        /// When it ends, by log time: at most 7 days ahead.
+        expires_ms: Millis,
+        /// Host names that it is for; null for all.
+        #[serde(deserialize_with = "required_nullable")]
+        host: Option<HostGlob>,
+        /// Where its machines knock from, at most 16 blocks, sorted by text; none for everywhere.
+        addresses: Vec<Cidr>,
+        /// Labels of the machines that it lets in, at most 32, sorted by key, keys unique.
+        labels: Vec<Label>,
+    },
+    /// Ends a join token before its time. Who came in by it stays.
+    #[serde(rename = "token.revoke")]
+    TokenRevoke {
+        /// The token's public key.
+        token: PublicKey,
+    },
     /// Lets an intent go on that is held since its signer was revoked as compromised. Owner class.
     #[serde(rename = "intent.release")]
     IntentRelease {
@@ -394,6 +417,8 @@ impl Action {
             Self::AgentUpgrade { .. } => "agent.upgrade",
             Self::AgentUpgradeStop { .. } => "agent.upgrade.stop",
             Self::IntentCancel { .. } => "intent.cancel",
+            Self::TokenMint { .. } => "token.mint",
+            Self::TokenRevoke { .. } => "token.revoke",
         }
     }
 }

@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::Action;
+use crate::assignment::Citation;
 use crate::chain::{AuditKind, AuditRecord, Head, tick_digest};
 use crate::charter::Charter;
 use crate::dsse::Purpose;
-use crate::ids::{Digest, Generation, Millis, NodeId, SiteId};
+use crate::ids::{Digest, Generation, Millis, NodeId, PublicKey, SiteId};
 use crate::judge::{LoggedError, Refusal, Verified, verify_author, verify_logged};
 use crate::outcome::{Outcome, Reason};
 use crate::statement::{NodeCommand, SignedBytes, Statement, StatementError};
+use crate::token::{Entry, Terms, TokenError};
 use crate::trust::{TrustState, required};
 
 /// What a chain proves.
@@ -31,6 +33,8 @@ pub struct ChainProof {
     pub pending: u64,
     /// Commands of nodes.
     pub commands: u64,
+    /// Nodes that came in by join tokens.
+    pub entries: u64,
     /// Ticks.
     pub ticks: u64,
 }
@@ -89,6 +93,15 @@ pub enum ChainFault {
     /// More signatures for an intent that did not wait for them.
     #[error("it adds signatures to an intent that did not wait for them")]
     NotPending,
+    /// No token of that time lets it in.
+    #[error("no join token that had uses left then lets it in")]
+    NoToken,
+    /// A node comes in that is in already, or was revoked.
+    #[error("node {0} was in already, or was revoked")]
+    EntersTwice(NodeId),
+    /// Not an entry by a join token.
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// Not a node's command.
     #[error("{0}")]
     Statement(#[from] StatementError),
@@ -119,10 +132,20 @@ pub fn verify_chain(
     Ok(walk.proof)
 }
 
+/// A token, and what is left of it.
+struct Minted {
+    cites: Citation,
+    terms: Terms,
+    left: u16,
+}
+
 struct Walk {
     proof: ChainProof,
     trust: TrustState,
     members: BTreeSet<NodeId>,
+    gone: BTreeSet<NodeId>,
+    /// Tokens that were minted and not revoked.
+    tokens: BTreeMap<PublicKey, Minted>,
     /// Accepted intents, and the record of it. (A rejected one may be refused once more, when the
     /// replay table has forgotten it and somebody sends it again.)
     accepted: BTreeMap<Digest, u64>,
@@ -133,10 +156,26 @@ impl Walk {
     fn new(charter: &Charter) -> Self {
         let head = Head::beginning(charter.site_id());
         let trust_head = head.hash;
-        let proof =
-            ChainProof { head, trust_head, accepted: 0, rejected: 0, pending: 0, commands: 0, ticks: 0 };
+        let proof = ChainProof {
+            head,
+            trust_head,
+            accepted: 0,
+            rejected: 0,
+            pending: 0,
+            commands: 0,
+            entries: 0,
+            ticks: 0,
+        };
         let trust = TrustState::from_charter(charter);
-        Self { proof, trust, members: BTreeSet::new(), accepted: BTreeMap::new(), waiting: BTreeSet::new() }
+        Self {
+            proof,
+            trust,
+            members: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+        }
     }
 
     fn step(&mut self, record: &AuditRecord) -> Result<(), ChainFault> {
@@ -154,6 +193,7 @@ impl Walk {
         match record.kind {
             AuditKind::Intent | AuditKind::Approval => self.intent(record)?,
             AuditKind::NodeCommand => self.command(record)?,
+            AuditKind::TokenEntry => self.entry(record)?,
             AuditKind::Tick => {
                 same_digest(record, tick_digest(&record.body))?;
                 no_outcome(record)?;
@@ -204,6 +244,16 @@ impl Walk {
             }
             Action::NodeRevoke { node, .. } => {
                 self.members.remove(node);
+                self.gone.insert(*node);
+            }
+            Action::TokenRevoke { token } => {
+                self.tokens.remove(token);
+            }
+            Action::TokenMint { .. } => {
+                let cites = Citation { digest: record.digest, index: record.index };
+                if let Some(terms) = Terms::of(action) {
+                    self.tokens.insert(terms.token, Minted { cites, left: terms.uses, terms });
+                }
             }
             _ => {}
         }
@@ -213,6 +263,25 @@ impl Walk {
                 return Err(ChainFault::Generation { said, found });
             }
         }
+        Ok(())
+    }
+
+    fn entry(&mut self, record: &AuditRecord) -> Result<(), ChainFault> {
+        no_outcome(record)?;
+        let entry = Entry::open(&record.body)?;
+        same_digest(record, entry.digest())?;
+        let (node, voter) = (entry.node(), entry.said().voter);
+        if !self.members.contains(&voter) {
+            return Err(ChainFault::NotAMember(voter));
+        }
+        let minted = self.tokens.get_mut(&entry.token()).filter(|m| entry.mint().ok() == Some(m.cites));
+        let minted = minted.ok_or(ChainFault::NoToken)?;
+        minted.terms.fits(&entry.said().host, &entry.said().address, record.log_time)?;
+        minted.left = minted.left.checked_sub(1).ok_or(ChainFault::NoToken)?;
+        if self.gone.contains(&node) || !self.members.insert(node) {
+            return Err(ChainFault::EntersTwice(node));
+        }
+        self.proof.entries += 1;
         Ok(())
     }
 

@@ -140,6 +140,8 @@ pub enum AuditKind {
     NodeCommand,
     /// Time went on and nothing else happened. Body: the tick's signed stamps.
     Tick,
+    /// A node came in by a join token. Body: the envelope of the voter's word.
+    TokenEntry,
 }
 
 /// One record of the audit chain.

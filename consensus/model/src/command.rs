@@ -39,6 +39,8 @@ pub enum Command {
     AgentOrder(AgentOrdered),
     /// The leader gives up a node whose agent was upgraded, and with it the upgrade.
     AgentHalt(AgentHalt),
+    /// A node comes in by a join token: the envelope of a voter's [`crate::statement::TokenEntry`].
+    TokenUse(Vec<u8>),
 }
 
 /// Body of [`Command::Found`].
@@ -162,6 +164,7 @@ impl Entry {
             Command::Tick(b) => body(9, self.stamp, b),
             Command::AgentOrder(b) => body(10, self.stamp, b),
             Command::AgentHalt(b) => body(11, self.stamp, b),
+            Command::TokenUse(b) => body(12, self.stamp, b),
         }?;
         if bytes.len() > MAX_COMMAND { Err(CommandError::TooLarge(bytes.len())) } else { Ok(bytes) }
     }
@@ -195,6 +198,7 @@ impl Entry {
             9 => read(kind, body).map(|(s, b)| (s, Command::Tick(b))),
             10 => read(kind, body).map(|(s, b)| (s, Command::AgentOrder(b))),
             11 => read(kind, body).map(|(s, b)| (s, Command::AgentHalt(b))),
+            12 => read(kind, body).map(|(s, b)| (s, Command::TokenUse(b))),
             _ => Err(CommandError::Unknown { kind, version: *version }),
         }?;
         Ok(Self { stamp, command })
@@ -244,8 +248,15 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_of_a_token_use() {
+        let entry = Entry { stamp: Millis(1), command: Command::TokenUse(vec![9, 8]) };
+        assert_eq!(entry.encode().unwrap(), [12, 0, 1, 1, 2, 9, 8]);
+        assert_eq!(Entry::decode(&[12, 0, 1, 1, 2, 9, 8]).unwrap(), entry);
+    }
+
+    #[test]
     fn unknown_kinds_and_trailing_bytes_are_errors() {
-        assert!(matches!(Entry::decode(&[12, 0, 1, 0]), Err(CommandError::Unknown { kind: 12, .. })));
+        assert!(matches!(Entry::decode(&[13, 0, 1, 0]), Err(CommandError::Unknown { kind: 13, .. })));
         assert!(matches!(Entry::decode(&[2, 0, 2, 0]), Err(CommandError::Unknown { version: 2, .. })));
         assert!(Entry::decode(&[8, 0, 1, 0, 1, 1]).is_err());
         assert!(Entry::decode(&[]).is_err());

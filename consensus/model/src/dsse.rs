@@ -50,6 +50,8 @@ purposes! {
     TrustRecover = "trust-recover.v1+json",
     /// A node uses a join token.
     TokenUse = "token-use.v1",
+    /// A voter vouches for what it heard of a node that uses a join token.
+    TokenEntry = "token-entry.v1",
     /// A node asks to be let in.
     Knock = "knock.v1",
     /// A voter lets a node in.

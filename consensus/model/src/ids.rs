@@ -283,6 +283,17 @@ checked_text!(
     |t| t.len() <= 63 && !t.is_empty() && t.split('.').all(is_name)
 );
 checked_text!(
+    /// Host names that a join token is for: `*` stands for any characters, `?` for one.
+    HostGlob, "host pattern", "1 to 63 of a-z, 0-9, -, ., * and ?",
+    |t| (1..=63).contains(&t.len())
+        && t.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.*?".contains(&c))
+);
+checked_text!(
+    /// A block of addresses: `10.1.0.0/16`, `fd00::/8`. No bit is set behind the prefix.
+    Cidr, "address block", "an address and a prefix length, as in 10.1.0.0/16, with no bit set behind the prefix",
+    |t| crate::token::block(t).is_some_and(|(ip, bits)| format!("{ip}/{bits}") == t)
+);
+checked_text!(
     /// A label for people on an intent: a ULID, 26 characters of Crockford base32, upper case.
     /// Never the replay key, which is the [`Digest`].
     IntentId, "intent id", "a ULID: 26 characters of Crockford base32 in upper case, at most 7ZZZ...",

@@ -14,6 +14,7 @@
 //! | `enrolment` | the file that tells a machine of its site |
 //! | `charter` `action` `intent` `outcome` `sentence` | what admins sign and what became of it |
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
+//! | `token` | join tokens: what a mint allows, how an entry by one is verified |
 //! | `command` `state` | the Raft entry and the state machine |
 //! | `attest` | what voters signed of the state, verified from the charter; what a reader remembers |
 //! | `plan` `preflight` `waiting` `facts` `board` `assignment` `agent_order` | what comes next, and why nothing happens |
@@ -52,6 +53,7 @@ pub mod sentence;
 pub mod state;
 pub mod statement;
 pub mod strict;
+pub mod token;
 pub mod trust;
 pub mod validate;
 pub mod waiting;

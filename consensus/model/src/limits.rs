@@ -169,3 +169,14 @@ pub const ENROLMENT_BYTES: usize = 64 * 1024;
 pub const ENROLMENT_SEEDS: usize = 64;
 /// Relays in an enrolment file: twice what a site trusts at a time.
 pub const ENROLMENT_RELAYS: usize = 8;
+/// Machines that one join token lets in: a delivery of racks; more are a second token.
+pub const TOKEN_USES: usize = 1_000;
+/// Longest life of a join token in milliseconds: it lies in a file on machines.
+pub const TOKEN_LIFE_MS: u64 = 7 * DAY_MS;
+/// Address blocks of a join token.
+pub const TOKEN_ADDRESSES: usize = 16;
+/// Join tokens of a site that have not ended: one a rack, and room.
+pub const TOKENS: usize = 256;
+/// Bytes of the envelope of a `token.mint` intent inside an entry: 32 labels at their bound, 16
+/// signatures.
+pub const MINT_BYTES: usize = 32 * 1024;

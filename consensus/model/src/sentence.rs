@@ -66,6 +66,13 @@ pub fn of(action: &Action, state: &SiteState) -> String {
             format!("upgrade all agents to {version}: {first} first, then {batch} at a time")
         }
         Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
+        Action::TokenMint { token, uses, host, .. } => {
+            let named = host.as_ref().map(|h| format!(" named {h}")).unwrap_or_default();
+            format!("mint join token {} for {uses} machines{named}", crate::words::fingerprint(&token.0))
+        }
+        Action::TokenRevoke { token } => {
+            format!("end join token {}", crate::words::fingerprint(&token.0))
+        }
         Action::IntentRelease { intent } => format!("release intent {}", short(intent)),
         Action::IntentCancel { intent } => format!("withdraw intent {}", short(intent)),
     }

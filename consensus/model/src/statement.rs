@@ -14,7 +14,7 @@ mod bodies;
 
 pub use bodies::{
     Checkpoint, Clock, GossipBody, Knock, NodeCommand, Receipt, Report, SealAad, SealKeyRecord, TlsKeyRecord,
-    TokenUse, Voters,
+    TokenEntry, TokenUse, Voters,
 };
 
 /// Why bytes are not a statement.

@@ -6,7 +6,8 @@ use crate::action::{Action, AuthorizedNode, Eligible, Label, NewKey, Placement, 
 use crate::key::check_public_key;
 use crate::limits::{
     ACTION_NODES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS,
-    ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, URL_BYTES,
+    ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, TOKEN_ADDRESSES, TOKEN_USES,
+    URL_BYTES,
 };
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
@@ -120,6 +121,12 @@ fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+fn labels(list: &[Label]) -> Result<(), ValueError> {
+    count("labels", list.len(), 0, LABELS)?;
+    sorted_unique("labels", &list.iter().map(|l| &l.key).collect::<Vec<_>>())?;
+    list.iter().try_for_each(label)
+}
+
 fn authorized(nodes: &[AuthorizedNode], max: usize) -> Result<(), ValueError> {
     count("nodes", nodes.len(), 1, max)?;
     sorted_unique("nodes", &nodes.iter().map(|n| n.node).collect::<Vec<_>>())
@@ -184,10 +191,13 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
     match action {
         Action::SiteFound { nodes } => authorized(nodes, FOUNDING_NODES),
         Action::NodeAuthorize { nodes } => authorized(nodes, ACTION_NODES),
-        Action::NodeLabel { labels, .. } => {
-            count("labels", labels.len(), 0, LABELS)?;
-            sorted_unique("labels", &labels.iter().map(|l| &l.key).collect::<Vec<_>>())?;
-            labels.iter().try_for_each(label)
+        Action::NodeLabel { labels: list, .. } => labels(list),
+        Action::TokenMint { token, uses, addresses, labels: list, .. } => {
+            good_key(token)?;
+            count("uses", usize::from(*uses), 1, TOKEN_USES)?;
+            count("addresses", addresses.len(), 0, TOKEN_ADDRESSES)?;
+            sorted_unique("addresses", addresses)?;
+            labels(list)
         }
         Action::ClusterAttach { placement: p, .. } => placement(p),
         Action::ClusterDetach { nodes, .. } => {
@@ -221,6 +231,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         | Action::RelayRegister { .. }
         | Action::IntentRelease { .. }
         | Action::AgentUpgradeStop { .. }
+        | Action::TokenRevoke { .. }
         | Action::IntentCancel { .. } => Ok(()),
     }
 }

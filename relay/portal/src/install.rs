@@ -80,9 +80,7 @@ pub fn line(of: &Line<'_>) -> Result<String, Unquotable> {
          nothing is installed: make the line again with qb package line\" >&2; exit 1; }"
             .to_owned(),
         "$r $i $p".to_owned(),
-        format!(
-            "echo \"qb: now compare. The site words that qb-agent id prints here must be: {words}\""
-        ),
+        format!("echo \"qb: now compare. The site words that qb-agent id prints here must be: {words}\""),
     ];
     Ok(format!("sh -c '{}'", parts.join("; ")))
 }

@@ -183,6 +183,7 @@ impl Source for Door {
             facts: postcard::to_stdvec(&views::facts(self.number)).unwrap(),
             agent_version: "0.1.0".into(),
             addresses: vec![],
+            token_use: None,
         };
         Some(knock.sign(&own))
     }

@@ -98,12 +98,13 @@ fn check(cli: &Cli) -> Result<(), CliError> {
         return Err(CliError::usage("--watch goes with lists and show; this verb has nothing to watch."));
     }
     let packages = matches!(&cli.command, Some(Command::Package(verb)) if verb.writes());
-    let writes = packages || matches!(
-        &cli.command,
-        Some(Command::Site(crate::args::site::SiteCommand::Enroll(_)))
-            | Some(Command::Audit(crate::args::rest::AuditCommand::Export))
-            | Some(Command::Bundle(crate::args::trust::BundleCommand::Build { .. }))
-    );
+    let writes = packages
+        || matches!(
+            &cli.command,
+            Some(Command::Site(crate::args::site::SiteCommand::Enroll(_)))
+                | Some(Command::Audit(crate::args::rest::AuditCommand::Export))
+                | Some(Command::Bundle(crate::args::trust::BundleCommand::Build { .. }))
+        );
     if let Some(Output::File(path)) = &globals.output
         && !writes
     {

@@ -30,6 +30,13 @@ pub enum Applied {
     Ignored(String),
     /// An entry that no admin signed: a fault of whoever proposed it.
     Unsigned(String),
+    /// A node's use of a join token was judged. Refused, it leaves no trace.
+    Token {
+        /// What became of it: a node that is in already is a duplicate, and uses nothing up.
+        outcome: Outcome,
+        /// The record of the audit chain that let the node in; 0 if none did.
+        index: u64,
+    },
 }
 
 /// Something worth telling people.
@@ -69,6 +76,7 @@ impl SiteState {
         if !beginning {
             self.log_time = self.log_time.max(entry.stamp);
             self.replay.prune(self.log_time);
+            self.prune_tokens();
         }
         let mut told = Vec::new();
         let applied = match entry.command {
@@ -83,6 +91,7 @@ impl SiteState {
             Command::Unseat(id) => done(self.unseat(id)),
             Command::Tick(stamps) => self.apply_tick(&stamps),
             Command::AgentOrder(order) => done(self.order_agent(&order)),
+            Command::TokenUse(envelope) => self.apply_token(&envelope, &mut told),
             Command::AgentHalt(halt) => self.apply_agent_halt(&halt, &mut told),
         };
         if self.feature_level > FEATURE_LEVEL {

@@ -65,10 +65,11 @@ impl SiteState {
             intents,
             seats,
             agents,
+            tokens,
             audit: _,
         } = self;
         let head = (format, site, name, charter, founded, epoch, feature_level, log_time, issued_floor);
-        let body = (nodes, tombstones, clusters, generations, intents, seats, agents);
+        let body = (nodes, tombstones, clusters, generations, intents, seats, agents, tokens);
         hashed(Hashing(hash), &(head, (applied, trust, replay, chain, chained), body))
     }
 }

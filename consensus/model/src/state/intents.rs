@@ -197,8 +197,9 @@ impl SiteState {
     fn act(&mut self, action: &Action, class: KeyClass, cites: Citation) -> Result<Generation, Reason> {
         match action {
             Action::NodeAuthorize { nodes } => {
-                let taken = nodes.iter().find_map(|n| {
-                    self.trust.key_use(&n.node.public_key()).map(|used_as| (n.node.public_key(), used_as))
+                let taken = nodes.iter().map(|n| n.node.public_key()).find_map(|key| {
+                    let token = self.tokens.contains_key(&key).then_some(KeyUse::Token);
+                    self.trust.key_use(&key).or(token).map(|used_as| (key, used_as))
                 });
                 if let Some((key, used_as)) = taken {
                     return Err(Reason::KeyInUse { key, used_as });
@@ -237,6 +238,8 @@ impl SiteState {
                 ordered_at: Millis(0),
                 nodes: std::collections::BTreeMap::new(),
             }),
+            Action::TokenMint { .. } => self.mint(action, cites),
+            Action::TokenRevoke { token } => self.end_token(token),
             Action::SiteFound { .. } => Err(Reason::AlreadyFounded {}),
             // Trust actions, cancel, release and stop are carried out by the caller.
             other => Err(Reason::Malformed { what: format!("{} is not carried out here", other.name()) }),
@@ -258,10 +261,12 @@ impl SiteState {
             });
         }
         let nodes: &std::collections::BTreeMap<_, _> = &self.nodes;
-        let tombstones = &self.tombstones;
+        let (tombstones, tokens) = (&self.tombstones, &self.tokens);
         let elsewhere = |key: &PublicKey| {
             let node = crate::ids::NodeId(key.0);
-            (nodes.contains_key(&node) || tombstones.contains_key(&node)).then_some(KeyUse::Node)
+            let is_node = nodes.contains_key(&node) || tombstones.contains_key(&node);
+            let token = tokens.contains_key(key).then_some(KeyUse::Token);
+            is_node.then_some(KeyUse::Node).or(token)
         };
         let compromised = self.compromised_by(action);
         let signer = match action {
@@ -335,6 +340,7 @@ impl SiteState {
                 | Action::ClusterDetach { .. }
                 | Action::ClusterDelete { .. }
                 | Action::AgentUpgrade { .. }
+                | Action::TokenMint { .. }
         );
         let open = match action {
             Action::ClusterAttach { cluster, .. } => {
@@ -346,6 +352,7 @@ impl SiteState {
             Action::ClusterDetach { .. } => {
                 self.nodes.values().any(|n| n.phase.cites().is_some_and(|c| c.digest == record.digest))
             }
+            Action::TokenMint { .. } => true,
             Action::AgentUpgrade { .. } => self.agent_upgrade().is_some_and(AgentUpgrade::rolling),
             _ => false,
         };

@@ -18,6 +18,7 @@ mod leave;
 mod nodes;
 mod pool;
 mod snapshot;
+mod tokens;
 mod upgrade;
 mod work;
 
@@ -29,12 +30,13 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Applied, ApplyError, Happened};
 pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
+pub use tokens::JoinToken;
 pub use upgrade::{AgentUpgrade, Agents, NodeUpgrade, UpgradePhase};
 
 use crate::assignment::Citation;
 use crate::chain::{AnchorRing, AuditRecord};
 use crate::charter::{Charter, CharterError};
-use crate::ids::{Digest, Generation, Millis, Name, NodeId, RaftId, SiteId};
+use crate::ids::{Digest, Generation, Millis, Name, NodeId, PublicKey, RaftId, SiteId};
 use crate::intent::ObjectRef;
 use crate::limits::FEATURE_LEVEL;
 use crate::replay::ReplayTable;
@@ -94,6 +96,7 @@ pub struct SiteState {
     intents: BTreeMap<Digest, LiveIntent>,
     seats: BTreeMap<RaftId, Seat>,
     agents: Agents,
+    tokens: BTreeMap<PublicKey, JoinToken>,
     audit: Vec<Arc<AuditRecord>>,
 }
 
@@ -166,6 +169,7 @@ impl SiteState {
             intents: BTreeMap::new(),
             seats: BTreeMap::new(),
             agents: Agents::default(),
+            tokens: BTreeMap::new(),
             audit: Vec::new(),
         })
     }
@@ -310,6 +314,7 @@ impl SiteState {
             cited.extend(node.assignment.iter().map(|a| a.cites.digest));
         }
         cited.extend(self.agents.upgrade.iter().map(|u| u.cites.digest));
+        cited.extend(self.tokens.values().map(|t| t.cites.digest));
         cited.extend(self.tombstones.values().map(|t| t.cites.digest));
         for cluster in self.clusters.values() {
             cited.insert(cluster.created.digest);

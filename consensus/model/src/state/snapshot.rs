@@ -6,6 +6,7 @@ use super::{NodePhase, NodeRecord, SiteState, SnapshotError};
 use crate::action::Action;
 use crate::assignment::{Citation, implied, signed_intent};
 use crate::ids::{Digest, Name, NodeId};
+use crate::token::Entry;
 
 /// Actions of cited intents, each verified once.
 struct Cited<'a> {
@@ -56,6 +57,11 @@ impl SiteState {
                 return unfounded(format!("cluster {name}"));
             }
         }
+        for (key, token) in &self.tokens {
+            if !cited.rests(&token.cites, |a| Self::token_stands(key, token, a)) {
+                return unfounded(format!("join token {}", crate::words::fingerprint(&key.0)));
+            }
+        }
         if let Some(upgrade) = &self.agents.upgrade
             && !cited.rests(&upgrade.cites, |a| super::upgrade::orders(a, upgrade))
         {
@@ -66,7 +72,7 @@ impl SiteState {
 }
 
 fn node_stands(cited: &mut Cited<'_>, node: &NodeRecord) -> bool {
-    if !cited.rests(&node.authorized, |a| lets_in(a, &node.node)) {
+    if !cited.rests(&node.authorized, |a| lets_in(a, &node.node)) && !entered(cited.state, node) {
         return false;
     }
     let placed = match &node.phase {
@@ -93,6 +99,18 @@ fn lets_in(action: &Action, node: &NodeId) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the node came in by a join token that admins minted, and is on probation.
+fn entered(state: &SiteState, node: &NodeRecord) -> bool {
+    let live = state.intents.get(&node.authorized.digest).filter(|live| live.cites == node.authorized);
+    let Some((live, entry)) = live.and_then(|live| Some((live, Entry::open(&live.envelope).ok()?))) else {
+        return false;
+    };
+    node.probation
+        && entry.digest() == live.cites.digest
+        && entry.node() == node.node
+        && entry.verify(&state.trust, live.at).is_ok()
 }
 
 fn creates(action: &Action, made: &super::Cluster) -> bool {

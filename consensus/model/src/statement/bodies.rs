@@ -10,7 +10,7 @@ use crate::dsse::{Purpose, SEAL_TYPE, pae};
 use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, Nonce, PublicKey, SealKey, SiteId};
 use crate::limits::{
     AGENT_VERSION_BYTES, COMMAND_RESULT_BYTES, GOSSIP_BYTES, GOSSIP_TOPIC_BYTES, KNOCK_ADDRESSES,
-    KNOCK_BYTES, KNOCK_FACTS_BYTES, VOTERS,
+    KNOCK_BYTES, KNOCK_FACTS_BYTES, MINT_BYTES, VOTERS,
 };
 use crate::outcome::Outcome;
 use crate::statement::{SignedBytes, Statement};
@@ -69,6 +69,8 @@ pub struct Knock {
     pub agent_version: String,
     /// Where it can be dialled: `IP:PORT` texts. Hints, never authority.
     pub addresses: Vec<String>,
+    /// Its [`TokenUse`], signed by the token's key, if it has a join token.
+    pub token_use: Option<SignedBytes>,
 }
 
 statement!(Knock, Knock, KNOCK_BYTES, |k| node_key(k.node), |k| {
@@ -140,6 +142,37 @@ pub struct TokenUse {
 }
 
 statement!(TokenUse, TokenUse, 256, |_| None, |_| Ok(()));
+
+/// What a voter heard of a node that uses a join token, with the intent that minted it: all that
+/// anybody needs to verify the entry, but the charter and the trust log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenEntry {
+    /// 1.
+    pub v: u8,
+    /// The site.
+    pub site: SiteId,
+    /// The voter that heard the node.
+    pub voter: NodeId,
+    /// The node's [`TokenUse`], signed by the token's key.
+    pub token_use: SignedBytes,
+    /// The host name in the node's signed knock.
+    pub host: HostName,
+    /// Where the voter saw the node: an IP address.
+    pub address: String,
+    /// Digest of the node's knock.
+    pub knock: Digest,
+    /// The record of the audit chain that minted the token.
+    pub mint_index: u64,
+    /// When that was, by log time.
+    pub minted_at: Millis,
+    /// Envelope of the `token.mint` intent.
+    pub mint: Vec<u8>,
+}
+
+statement!(TokenEntry, TokenEntry, MINT_BYTES + 1024, |e| node_key(e.voter), |e| {
+    rule(e.mint.len() <= MINT_BYTES, "mint is over 32 KiB")?;
+    rule(e.address.parse::<std::net::IpAddr>().is_ok(), "address is no IP address")
+});
 
 /// A node reports the result of a stage that others depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

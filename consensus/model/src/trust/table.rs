@@ -77,7 +77,7 @@ const fn own(mut class: ActionClass) -> ActionClass {
 }
 
 /// The table.
-const TABLE: [ActionClass; 23] = [
+const TABLE: [ActionClass; 25] = [
     row("site.found", Role::Owner, KeyRule::Lasting),
     portal("node.authorize"),
     removal(row("node.revoke", Role::Operator, KeyRule::Lasting)),
@@ -101,6 +101,8 @@ const TABLE: [ActionClass; 23] = [
     row("intent.cancel", Role::Operator, KeyRule::Lasting),
     owner("agent.upgrade"),
     removal(row("agent.upgrade.stop", Role::Owner, KeyRule::Lasting)),
+    row("token.mint", Role::Operator, KeyRule::Lasting),
+    removal(row("token.revoke", Role::Operator, KeyRule::Lasting)),
 ];
 
 /// The names of all actions.
@@ -145,6 +147,8 @@ pub fn required(action: &Action) -> &'static ActionClass {
         Action::IntentCancel { .. } => 20,
         Action::AgentUpgrade { .. } => 21,
         Action::AgentUpgradeStop { .. } => 22,
+        Action::TokenMint { .. } => 23,
+        Action::TokenRevoke { .. } => 24,
     };
     &TABLE[at]
 }

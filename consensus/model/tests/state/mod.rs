@@ -9,5 +9,6 @@ mod place;
 mod roster;
 mod sim;
 mod snapshots;
+mod tokens;
 mod upgrade;
 mod why;

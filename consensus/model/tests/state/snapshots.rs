@@ -9,7 +9,7 @@ use qb_model::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKe
 use qb_model::intent::ObjectRef;
 use qb_model::replay::ReplayTable;
 use qb_model::state::{
-    Agents, Cluster, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, SnapshotError, Tombstone,
+    Agents, Cluster, JoinToken, LiveIntent, NodePhase, NodeRecord, Seat, SiteState, SnapshotError, Tombstone,
 };
 use qb_model::trust::{Admin, AdminKey, KeyUse, Publisher, Relay, TrustEntry};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,7 @@ struct Forged {
     intents: BTreeMap<Digest, LiveIntent>,
     seats: BTreeMap<RaftId, Seat>,
     agents: Agents,
+    tokens: BTreeMap<PublicKey, JoinToken>,
     audit: Vec<AuditRecord>,
 }
 
@@ -63,6 +64,15 @@ struct ForgedTrust {
 
 fn open(state: &SiteState) -> Forged {
     postcard::from_bytes(&state.to_snapshot()).unwrap()
+}
+
+/// A snapshot that says that a node is on probation no more.
+pub(super) fn without_probation(state: &SiteState, node: NodeId) -> Vec<u8> {
+    let mut forged = open(state);
+    if let Some(record) = forged.nodes.get_mut(&node) {
+        record.probation = false;
+    }
+    postcard::to_stdvec(&forged).unwrap()
 }
 
 /// `blue` runs on 102 and 103, 104 leaves it, 105 was revoked, vera removed.

@@ -356,5 +356,14 @@ pub(crate) fn every_action() -> Vec<Action> {
             batch: 2,
         },
         Action::AgentUpgradeStop { upgrade: Digest([8; 32]) },
+        Action::TokenMint {
+            token: public(32),
+            uses: 3,
+            expires_ms: Millis(NOW + 24 * HOUR),
+            host: Some("web-*".parse().unwrap()),
+            addresses: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            labels: vec![qb_model::action::Label { key: "rack".into(), value: "r7".into() }],
+        },
+        Action::TokenRevoke { token: public(32) },
     ]
 }

@@ -29,6 +29,7 @@ pub(crate) use super::actions::*;
 /// The founding node.
 pub(crate) const FIRST: u8 = 101;
 
+#[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) state: SiteState,
     pub(crate) board: Board,

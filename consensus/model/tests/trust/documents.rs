@@ -69,6 +69,7 @@ pub(crate) fn knock() -> Knock {
         facts: vec![1; 100],
         agent_version: "0.1.0".into(),
         addresses: vec!["10.0.0.7:7443".into(), "[fe80::1]:7443".into()],
+        token_use: None,
     }
 }
 

@@ -60,7 +60,10 @@ fn it_is_one_line_that_says_where_from_and_what() {
     assert!(!line.contains('\n') && line.starts_with("sh -c '") && line.ends_with('\''));
     assert_eq!(line.matches('\'').count(), 2, "{line}");
     assert!(line.len() < 1_400, "{}: {line}", line.len());
-    assert!(line.contains(&format!("https://relay.example/packages/{SITE}")) && line.contains(WORDS), "{line}");
+    assert!(
+        line.contains(&format!("https://relay.example/packages/{SITE}")) && line.contains(WORDS),
+        "{line}"
+    );
 }
 
 #[test]
@@ -96,7 +99,11 @@ fn each_system_gets_its_own_package_by_its_own_program() {
 fn nothing_is_installed_that_is_not_what_the_line_names() {
     let digest = hex(b"the package");
     let fakes: [(&str, &[(&str, &str)], &str); 3] = [
-        ("another package", &[("apt-get", SAY), ("curl", LOAD), ("id", "echo 0"), X86], "make the line again"),
+        (
+            "another package",
+            &[("apt-get", SAY), ("curl", LOAD), ("id", "echo 0"), X86],
+            "make the line again",
+        ),
         ("no download", &[("apt-get", SAY), ("curl", "exit 22"), ("id", "echo 0"), X86], ""),
         (
             "another machine",
@@ -118,7 +125,8 @@ fn nothing_is_installed_that_is_not_what_the_line_names() {
 #[test]
 fn issuers_go_to_whatever_downloads() {
     let digest = hex(b"the package");
-    for (program, flag) in [("curl", "--cacert /etc/qb/ca.crt"), ("wget", "--ca-certificate=/etc/qb/ca.crt")] {
+    for (program, flag) in [("curl", "--cacert /etc/qb/ca.crt"), ("wget", "--ca-certificate=/etc/qb/ca.crt")]
+    {
         let dir = tempfile::tempdir().unwrap();
         programs(dir.path(), &[("apt-get", SAY), (program, LOAD), ("id", "echo 0"), X86]);
         let ran = run(dir.path(), &made(&digest, &digest, Some("/etc/qb/ca.crt")));
