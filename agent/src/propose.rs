@@ -84,7 +84,7 @@ async fn token_at_leader(node: &Node, envelope: Vec<u8>, deadline: Duration) -> 
         Ok(entry) => entry,
         Err(why) => return refused("token_invalid", why.to_string(), Some("qb token mint".into())),
     };
-    let applied = match state.judge_token(&entry, events::now()) {
+    let applied = match state.judge_token(&entry, node.site_now()) {
         Ok(Some(_)) => return here(node, Command::TokenUse(envelope), deadline).await,
         Ok(None) => {
             let index = state.node(&entry.node()).map_or(0, |n| n.authorized.index);

@@ -18,7 +18,7 @@ const ALLOWANCE_BYTES: usize = 64;
 pub enum RemovalError {
     /// Clusters lie here.
     #[error(
-        "this machine carries {}: take it out first with `qb cluster detach {} {host}`; if the site has given it up, run `qb-agent allow-removal WORD WORD` on this machine, with the last two words that `qb-agent id` shows for the node, and remove the package again",
+        "this machine carries {}: take it out first with `qb cluster detach {} {host}`; if the site has given it up, run `/usr/lib/qb/qb-exec allow-removal WORD WORD` as root on this machine, with the last two words that `qb-agent id` shows for the node, and remove the package again",
         clusters.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         clusters.first().map(ToString::to_string).unwrap_or_default()
     )]

@@ -217,7 +217,7 @@ fn entry(node: &Node, knock: &Signed<Knock>, from: IpAddr) -> Result<Vec<u8>, To
     // Judged here first, so that nobody fills the log with tokens that let nobody in.
     let opened =
         Entry::open(&envelope).map_err(|e| refused("token_invalid", &e.to_string(), "qb token mint"))?;
-    state.judge_token(&opened, events::now()).map_err(|reason| told(&reason))?;
+    state.judge_token(&opened, node.site_now()).map_err(|reason| told(&reason))?;
     Ok(envelope)
 }
 

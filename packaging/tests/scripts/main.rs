@@ -214,6 +214,9 @@ fn a_deb_of_the_agent_is_upgraded() {
     ]);
 }
 
+/// What a cluster that was given up left running.
+const WORKLOADS: &str = "systemctl stop qb-workloads.slice";
+
 /// Both formats ask in the same way.
 fn removals(case: Case, stopped: &'static [&'static str], unasked: &'static [&'static str]) {
     let of = |what, system, status, calls, says| Case { what, system, status, calls, says, ..case };
@@ -253,10 +256,11 @@ fn removals(case: Case, stopped: &'static [&'static str], unasked: &'static [&'s
 
 #[test]
 fn a_deb_is_not_removed_from_a_machine_that_carries_a_cluster() {
+    const STOP: &str = "deb-systemd-invoke stop qb-agent.service qb-exec.service";
     removals(
         Case { script: "qb-agent.prerm.deb", args: &["remove"], ..DEFAULT },
-        &["qb-exec removal-check", "deb-systemd-invoke stop qb-agent.service qb-exec.service"],
-        &["deb-systemd-invoke stop qb-agent.service qb-exec.service"],
+        &["qb-exec removal-check", STOP, WORKLOADS],
+        &[STOP, WORKLOADS],
     );
 }
 
@@ -266,8 +270,8 @@ fn an_rpm_is_not_removed_from_a_machine_that_carries_a_cluster() {
     const DISABLE: &str = "systemctl disable qb-agent.service qb-exec.service";
     removals(
         Case { script: "qb-agent.preun.rpm", args: &["0"], ..DEFAULT },
-        &["qb-exec removal-check", STOP, DISABLE],
-        &[STOP, DISABLE],
+        &["qb-exec removal-check", STOP, WORKLOADS, DISABLE],
+        &[STOP, WORKLOADS, DISABLE],
     );
 }
 

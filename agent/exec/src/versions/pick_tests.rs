@@ -28,9 +28,7 @@ fn state(current: Option<u8>, previous: Option<u8>, trial: Option<Trial>) -> Sta
     State { current: current.map(installed), previous: previous.map(installed), trial, ..State::default() }
 }
 
-/// Current version, version on trial with its two counts, why the last one was given up.
-type After = (Option<u8>, Option<(u8, u8)>, Option<&'static str>);
-
+// Afterwards: current version, counts of the trial's two programs, why the last one was given up.
 #[test]
 fn a_unit_starts_what_is_to_run() {
     use Program::{Agent, Exec};

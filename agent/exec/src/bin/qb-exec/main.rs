@@ -51,7 +51,7 @@ struct Removal {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/qb/exec")]
     root: PathBuf,
     /// File that allows the removal
-    #[arg(long, value_name = "FILE", default_value = "/run/qb/exec/removal-allowed")]
+    #[arg(long, value_name = "FILE", default_value = "/run/qb/removal-allowed")]
     allowed: PathBuf,
 }
 
