@@ -22,7 +22,7 @@ use qb_model::{Name, PublicKey};
 use qb_portal::paths;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView, TokenView,
 };
 use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 
@@ -219,6 +219,11 @@ impl Site for Front {
         let site = self.site()?;
         let path = paths::audit(&site.id().to_string(), from, limit);
         ask::answer(site, Question::get(path), ASK_LONG).await
+    }
+
+    async fn tokens(&self) -> Answer<Vec<TokenView>> {
+        let site = self.site()?;
+        ask::answer(site, Question::get(paths::tokens(&site.id().to_string())), ASK).await
     }
 
     async fn alerts(&self) -> Answer<Vec<AlertView>> {

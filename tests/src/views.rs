@@ -119,6 +119,9 @@ pub struct Node {
     pub role: Option<String>,
     /// `voter`, `leader`.
     pub roles: Vec<String>,
+    /// Let in by a token or a browser's key.
+    #[serde(default)]
+    pub probation: bool,
     /// Labels as `key=value`.
     pub labels: Vec<String>,
     /// What it says of itself.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use qb_model::action::{Action, Eligible, NodeRole, Placement, RevokeMode, Role};
 use qb_model::words::fingerprint;
-use qb_model::{Digest, HostName, NodeId, PublicKey};
+use qb_model::{Digest, HostName, Millis, NodeId, PublicKey};
 
-use crate::out::text::{clean, names, plural, span};
+use crate::out::text::{Clock, clean, names, plural, span};
 
 /// Names of nodes, for people.
 pub type Hosts = BTreeMap<NodeId, HostName>;
@@ -128,6 +128,26 @@ fn of_trust(action: &Action) -> String {
         Action::RelayRegister { org, key } => {
             format!("tie the site to org {org} of relay key {}", fingerprint(&key.0))
         }
+        Action::TokenMint { token, uses, expires_ms, host, addresses, labels } => {
+            let mut out = format!(
+                "mint join token {} for {}",
+                fingerprint(&token.0),
+                plural(usize::from(*uses), "machine")
+            );
+            if let Some(host) = host {
+                out.push_str(&format!(" named {host}"));
+            }
+            if !addresses.is_empty() {
+                let all: Vec<&str> = addresses.iter().map(|a| a.as_str()).collect();
+                out.push_str(&format!(" at {}", names(&all)));
+            }
+            if !labels.is_empty() {
+                out.push_str(&format!(" with {}", plural(labels.len(), "label")));
+            }
+            let utc = Clock { now: Millis(0), zone: jiff::tz::TimeZone::UTC };
+            format!("{out}, on probation, until {} UTC", utc.moment(*expires_ms))
+        }
+        Action::TokenRevoke { token } => format!("end join token {}", fingerprint(&token.0)),
         Action::IntentCancel { intent } => {
             format!("withdraw intent {}", short(intent))
         }

@@ -20,7 +20,7 @@ use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, AuditView, BundleView, ClusterView, DoorView, Event, Head,
     HistoryView, IntentView, NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem,
-    SiteView,
+    SiteView, TokenView,
 };
 
 use super::plan::Planner;
@@ -179,6 +179,10 @@ impl Site for AgentSite {
 
     async fn admins(&self) -> Answer<Vec<AdminView>> {
         Ok(self.seen(false, |seen| seen.admins()).await)
+    }
+
+    async fn tokens(&self) -> Answer<Vec<TokenView>> {
+        Ok(self.seen(false, |seen| seen.tokens()).await)
     }
 
     async fn bundles(&self) -> Answer<Vec<BundleView>> {

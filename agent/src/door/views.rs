@@ -9,14 +9,14 @@ use qb_model::assignment::Stage;
 use qb_model::board::{Board, Work};
 use qb_model::history::{STEP_MS, Sample};
 use qb_model::plan::why;
-use qb_model::state::{Cluster, ClusterPhase, NodePhase, NodeRecord, SiteState};
+use qb_model::state::{Cluster, ClusterPhase, JoinToken, NodePhase, NodeRecord, SiteState};
 use qb_model::waiting::WaitingOn;
 use qb_model::words::{fingerprint, words};
 use qb_model::{Generation, HostName, Millis, NodeId, PublicKey};
 use qb_portal::view::{
     AdminKeyView, AdminView, AlertView, ClusterState, ClusterView, Counts, DoorView, Head, HistoryView,
-    LinkView, MemberView, NodeState, NodeView, RelayView, SampleView, SiteView, StageView, VoterView,
-    WorkView,
+    LinkView, MemberView, NodeState, NodeView, RelayView, SampleView, SiteView, StageView, TokenView,
+    VoterView, WorkView,
 };
 
 use super::upgrades;
@@ -185,6 +185,7 @@ impl Seen<'_> {
             role: None,
             rehearsal: false,
             roles: Vec::new(),
+            probation: false,
             labels: Vec::new(),
             facts: None,
             report_age_ms: None,
@@ -237,6 +238,7 @@ impl Seen<'_> {
             role: record.phase.role(),
             rehearsal: cluster.is_some_and(rehearsal),
             roles,
+            probation: record.probation,
             labels: record.labels.iter().map(|l| format!("{}={}", l.key, l.value)).collect(),
             facts: heard.map(|h| h.report.facts.clone()),
             report_age_ms: heard.map(|h| self.now.since(h.at)),
@@ -257,6 +259,32 @@ impl Seen<'_> {
         let assignment = record.assignment.as_ref()?;
         let said = self.board.get(&record.node)?.report.work.as_ref()?;
         (said.generation == assignment.generation).then(|| work(said))
+    }
+
+    /// The join tokens that have not ended, by their end.
+    pub fn tokens(&self) -> Vec<TokenView> {
+        let view = |(key, token): (&PublicKey, &JoinToken)| {
+            let live = self.state.intents().get(&token.cites.digest)?;
+            let terms = self.state.terms(token)?;
+            Some(TokenView {
+                v: 1,
+                token: *key,
+                fingerprint: fingerprint(&key.0),
+                by: live.by.clone(),
+                intent: token.cites.digest,
+                minted: token.at,
+                expires: token.expires,
+                uses: token.uses,
+                left: token.left,
+                host: terms.host.map(|h| h.to_string()),
+                addresses: terms.addresses.iter().map(ToString::to_string).collect(),
+                labels: terms.labels.iter().map(|l| format!("{}={}", l.key, l.value)).collect(),
+                held: live.held,
+            })
+        };
+        let mut all: Vec<TokenView> = self.state.tokens().iter().filter_map(view).collect();
+        all.sort_by_key(|t| (t.expires, t.token));
+        all
     }
 
     /// All clusters, by name.

@@ -29,6 +29,7 @@ use crate::{events, login, reads, router, view, writes};
         reads::clusters,
         reads::cluster,
         reads::admins,
+        reads::tokens,
         reads::bundles,
         reads::intents,
         reads::intent,

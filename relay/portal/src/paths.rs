@@ -33,6 +33,8 @@ below_site! {
     clusters "clusters";
     /// All admins.
     admins "admins";
+    /// The join tokens that have not ended.
+    tokens "tokens";
     /// All bundles; POST adds one.
     bundles "bundles";
     /// The latest intents; POST sends one.

@@ -11,7 +11,7 @@ use crate::limits::{AUDIT_DEFAULT, AUDIT_RECORDS};
 use crate::site::Answer;
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, HistoryView, IntentView, NodeView,
-    PackagesView, Problem, SiteView,
+    PackagesView, Problem, SiteView, TokenView,
 };
 
 /// The sites behind this door.
@@ -135,6 +135,13 @@ pub(crate) async fn audit(here: Here, query: Params<AuditQuery>) -> Shown<AuditE
         return Err(Problem::bad_field("the query", &value, rule, "ask in several parts"));
     }
     here.site.audit(from, limit).await.map(Json)
+}
+
+/// Join tokens that have not ended, by their end. Nothing of them is secret: a site has none.
+#[utoipa::path(get, path = "/v1/sites/{site}/tokens", tag = "node",
+    responses((status = 200, body = Vec<TokenView>)))]
+pub(crate) async fn tokens(here: Here) -> Shown<Vec<TokenView>> {
+    here.site.tokens().await.map(Json)
 }
 
 /// Alerts that fire, and those that ended lately.

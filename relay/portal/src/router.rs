@@ -46,6 +46,7 @@ table! {
     get "/v1/sites/{site}/clusters" => reads::clusters;
     get "/v1/sites/{site}/clusters/{name}" => reads::cluster;
     get "/v1/sites/{site}/admins" => reads::admins;
+    get "/v1/sites/{site}/tokens" => reads::tokens;
     get "/v1/sites/{site}/bundles" => reads::bundles;
     get "/v1/sites/{site}/intents" => reads::intents;
     get "/v1/sites/{site}/intents/{id}" => reads::intent;

@@ -12,7 +12,7 @@ use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView, TokenView,
 };
 
 /// What every method answers with.
@@ -92,6 +92,11 @@ pub trait Site: Send + Sync + 'static {
     async fn cluster(&self, name: &Name) -> Answer<ClusterView>;
     /// All admins with their keys.
     async fn admins(&self) -> Answer<Vec<AdminView>>;
+    /// The join tokens that have not ended. A door that does not know them says so.
+    async fn tokens(&self) -> Answer<Vec<TokenView>> {
+        let remedy = "ask at a door of the site: qb --door https://ADDRESS:8443 token list";
+        Err(Problem::unavailable("The list of join tokens", "this door does not have it", remedy))
+    }
     /// The bundles that the site holds or knows.
     async fn bundles(&self) -> Answer<Vec<BundleView>>;
     /// Where the site stands, to anchor an intent to.

@@ -82,6 +82,7 @@ impl Waiting {
             role: None,
             rehearsal: false,
             roles: vec!["came through the relay".to_owned()],
+            probation: false,
             labels: Vec::new(),
             facts: self.facts.clone(),
             report_age_ms: None,

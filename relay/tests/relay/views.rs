@@ -70,6 +70,7 @@ pub(crate) fn nodes(site: &FakeSite) -> Vec<NodeView> {
         role: Some(NodeRole::Worker),
         rehearsal: false,
         roles: vec![],
+        probation: false,
         labels: vec![],
         facts: Some(facts(number)),
         report_age_ms: Some(5),

@@ -10,6 +10,7 @@ mod t40_relay;
 mod t45_hostile;
 mod t45_schedules;
 mod t50_monitoring;
+mod t55_tokens;
 mod t60_attest;
 
 use std::time::Duration;

@@ -104,6 +104,11 @@ pub const PACKAGE: &str = "Examples:
   qb package line
   qb package verify qb-agent_0.1.0-1_lyon_amd64.deb --vendor qb-agent_0.1.0-1_amd64.deb
   qb package build --vendor qb-agent_0.1.0-1_amd64.deb --seed 10.20.1.11:7444";
+/// Of `qb token`.
+pub const TOKEN: &str = "Examples:
+  qb token mint --uses 20 --expires 8h --host 'lyon-r1-*' -o rack1.token
+  qb token list
+  qb token revoke 9rtx-e5m1";
 /// Of `qb key`.
 pub const KEY: &str = "Examples:
   qb key list

@@ -8,6 +8,7 @@ pub mod package;
 pub mod relay;
 pub mod rest;
 pub mod site;
+pub mod token;
 pub mod trust;
 pub mod verbs;
 
@@ -92,7 +93,7 @@ pub struct Globals {
     /// The key to sign with: a name in the folder of keys; default: the site's
     #[arg(long, hide_short_help = true, global = true, env = "QB_KEY", value_name = "NAME")]
     pub key: Option<Name>,
-    /// How results are printed; for enroll, export and build also the file to write
+    /// How results are printed; for enroll, export, build and mint also the file to write
     #[arg(
         short,
         long,
@@ -167,6 +168,9 @@ pub enum Command {
     /// Who may sign
     #[command(subcommand, after_help = help::ADMIN)]
     Admin(trust::AdminCommand),
+    /// Join tokens: machines that hold one come in by themselves
+    #[command(subcommand, after_help = help::TOKEN)]
+    Token(token::TokenCommand),
     /// Relays that the site trusts
     #[command(subcommand, after_help = help::RELAY)]
     Relay(relay::RelayCommand),
@@ -218,6 +222,7 @@ impl Command {
             Self::Intent(c) => c.changes(),
             Self::Relay(c) => c.changes(),
             Self::Agent(c) => c.changes(),
+            Self::Token(c) => c.changes(),
             _ => false,
         }
     }

@@ -119,6 +119,12 @@ const EXAMPLES: &[(&str, &str)] = &[
         "  qb admin revoke-key ana 9rtx-e5m1\n  qb admin revoke-key ana 9rtx-e5m1 --compromised\n  qb admin revoke-key ana KEY",
     ),
     (
+        "qb token mint",
+        "  qb token mint\n  qb token mint --uses 20 --expires 8h --host 'lyon-r1-*' --cidr 10.20.1.0/24 -o rack1.token\n  qb token mint --label rack=r1 --plan",
+    ),
+    ("qb token list", "  qb token list\n  qb token list -o json\n  qb token list -o name"),
+    ("qb token revoke", "  qb token list\n  qb token revoke 9rtx-e5m1\n  qb token revoke 9rtx-e5m1 --plan"),
+    (
         "qb relay add",
         "  qb relay add https://relay.example\n  qb relay add https://relay.example --relay-key KEY --org acme\n  qb relay add http://127.0.0.1:8480 --plan",
     ),

@@ -10,7 +10,7 @@ use qb_model::{Digest, Name, SiteId};
 use qb_portal::paths;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, IntentView, NodeView, PlanRequest,
-    PlanView, PreflightRequest, PreflightView, SiteView,
+    PlanView, PreflightRequest, PreflightView, SiteView, TokenView,
 };
 
 use super::Client;
@@ -98,6 +98,13 @@ impl Api {
     /// As above.
     pub async fn admins(&self) -> Result<Vec<AdminView>, CliError> {
         self.client.get(&paths::admins(&self.site)).await
+    }
+    /// Join tokens that have not ended.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, CliError> {
+        self.client.get(&paths::tokens(&self.site)).await
     }
     /// All bundles.
     ///

@@ -123,6 +123,13 @@ pub fn roster(export: &AuditExport, site: SiteId) -> Result<BTreeSet<NodeId>, Cl
     }
     verify(export, Some(site))?;
     for record in records(export)? {
+        if record.kind == AuditKind::TokenEntry
+            && let Ok(entry) = qb_model::token::Entry::open(&record.body)
+        {
+            // What the chain proves: minted by an admin, live, with a use left.
+            nodes.insert(entry.node());
+            continue;
+        }
         if record.kind != AuditKind::Intent || !matches!(record.outcome, Some(Outcome::Accepted { .. })) {
             continue;
         }
@@ -181,7 +188,7 @@ fn proved(
         let document = serde_json::json!({
             "v": 1, "site": export.site, "entries": proof.head.index, "head": proof.head.hash,
             "accepted": proof.accepted, "rejected": proof.rejected, "pending": proof.pending,
-            "commands": proof.commands, "ticks": proof.ticks, "compared": seen.map(|s| s.index),
+            "commands": proof.commands, "entries_by_token": proof.entries, "ticks": proof.ticks, "compared": seen.map(|s| s.index),
         });
         return ctx.out.document(&document);
     }

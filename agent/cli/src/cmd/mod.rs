@@ -23,6 +23,7 @@ pub mod rest;
 pub mod rollout;
 pub mod site;
 pub mod state;
+pub mod token;
 pub mod verify;
 pub mod watch;
 
@@ -71,6 +72,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Admin(verb) => admin::run(ctx, verb).await?,
         Command::Relay(verb) => relay::run(ctx, verb).await?,
         Command::Package(verb) => package::run(ctx, verb).await?,
+        Command::Token(verb) => token::run(ctx, verb).await?,
         Command::Policy(verb) => admin::policy(ctx, verb).await?,
         Command::Key(verb) => key::run(ctx, verb)?,
         Command::Alert(_) => rest::alerts(ctx).await?,
@@ -103,6 +105,7 @@ fn check(cli: &Cli) -> Result<(), CliError> {
             &cli.command,
             Some(Command::Site(crate::args::site::SiteCommand::Enroll(_)))
                 | Some(Command::Audit(crate::args::rest::AuditCommand::Export))
+                | Some(Command::Token(crate::args::token::TokenCommand::Mint(_)))
                 | Some(Command::Bundle(crate::args::trust::BundleCommand::Build { .. }))
         );
     if let Some(Output::File(path)) = &globals.output

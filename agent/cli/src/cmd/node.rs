@@ -239,6 +239,10 @@ pub fn page(node: &NodeView, clock: &Clock, paint: &Paint) -> String {
     add("words", node.words.clone());
     add("fingerprint", node.fingerprint.clone());
     add("roles", node.roles.join(", "));
+    if node.probation {
+        let lift = format!("no vote, no control plane; to lift it: qb node authorize {}", node.name);
+        add("probation", lift);
+    }
     add("labels", node.labels.join(", "));
     if let Some(f) = &node.facts {
         add("addresses", f.addresses.join(", "));

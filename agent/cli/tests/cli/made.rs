@@ -34,6 +34,7 @@ pub(crate) fn waiting_node(number: u8) -> NodeView {
         role: None,
         rehearsal: false,
         roles: Vec::new(),
+        probation: false,
         labels: Vec::new(),
         facts: Some(Facts {
             host: host.clone(),

@@ -10,6 +10,7 @@ mod node;
 mod package;
 mod problem;
 mod site;
+mod token;
 
 pub use cluster::{ClusterState, ClusterView, MemberView, StageView};
 pub use event::{AlertView, AuditExport, AuditView, Event, HistoryView, SampleView};
@@ -25,3 +26,4 @@ pub use site::{
     AdminKeyView, AdminView, AgentUpgradeState, AgentUpgradeView, BundleView, Counts, DoorView, Head,
     LinkView, RelayView, SiteView, VoterView,
 };
+pub use token::TokenView;

@@ -109,6 +109,10 @@ pub struct NodeView {
     pub rehearsal: bool,
     /// `voter`, `leader`.
     pub roles: Vec<String>,
+    /// Let in by a join token or a browser's key: no vote, no control plane, until an admin authorizes it
+    /// with another key (`qb node authorize NAME`).
+    #[serde(default)]
+    pub probation: bool,
     /// Labels as `key=value`.
     pub labels: Vec<String>,
     /// What it says of itself; none if it never reported to the answering door.

@@ -103,6 +103,7 @@ fn every_reference_leads_somewhere() {
         "Event",
         "AuditExport",
         "AlertView",
+        "TokenView",
         "HistoryView",
         "AdminView",
         "BundleView",

@@ -172,6 +172,7 @@ pub fn node_view() -> NodeView {
         role: Some(NodeRole::Worker),
         rehearsal: false,
         roles: vec![],
+        probation: false,
         labels: vec![],
         facts: Some(facts()),
         report_age_ms: None,

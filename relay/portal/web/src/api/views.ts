@@ -97,6 +97,8 @@ export interface NodeView {
   role: NodeRole | null;
   rehearsal: boolean;
   roles: string[];
+  /** Let in by a join token or a browser key: no vote, no control plane. */
+  probation?: boolean;
   labels: string[];
   facts: Facts | null;
   report_age_ms: number | null;

@@ -143,7 +143,7 @@ export function AuditPage() {
   const person = (id: string): string => admins.find((a) => a.admin === id)?.name ?? v.chain?.names.get(id) ?? id;
   const rows = entries
     .map((entry, i) => {
-      const what = entry.intent ? sentence(entry.intent.action, names) : entry.node ? `${names.host(entry.node) ?? 'a node'} reported a result` : 'time went on';
+      const what = entry.intent ? sentence(entry.intent.action, names) : entry.record.kind === 'entry' ? `${names.host(entry.node ?? '') ?? 'a node'} came in by a join token` : entry.node ? `${names.host(entry.node) ?? 'a node'} reported a result` : 'time went on';
       const by = entry.intent ? person(entry.intent.by) : entry.node ? (names.host(entry.node) ?? 'a node') : 'voters';
       return { entry, view: views[i] as AuditView, what: entry.intent ? what : (views[i]?.sentence ?? what), by };
     })

@@ -6,18 +6,22 @@
 import { base64url, equal, sha256, text, u64, unbase64, unbase64url, utf8, type Bytes } from './bytes.ts';
 import { COMMAND, digestOf, INTENT, TICK } from './dsse.ts';
 import { digest as digestOfEnvelope, parseEnvelope, type Envelope } from './envelope.ts';
-import { actionName, parseIntent, type Intent, type NewKey } from './intent.ts';
+import { actionName, parseIntent, type Actions, type Intent, type NewKey } from './intent.ts';
+import { readEntry } from './entry.ts';
+import { Fields } from './fields.ts';
 import { siteBytes, siteText } from './names.ts';
 import { verifyCharter } from './charter.ts';
 import { kindOf, verify } from './verify.ts';
+
+export { Fields } from './fields.ts';
 
 const DOMAIN = utf8('qb/chain/1\0');
 
 export const nextHead = (head: Uint8Array, index: number, logTime: number, digest: Uint8Array, outcome: number, generation: number): Promise<Bytes> =>
   sha256(DOMAIN, head, u64(index), u64(logTime), digest, new Uint8Array([outcome]), u64(generation));
 
-export type Kind = 'intent' | 'approval' | 'command' | 'tick';
-const KINDS: readonly Kind[] = ['intent', 'approval', 'command', 'tick'];
+export type Kind = 'intent' | 'approval' | 'command' | 'tick' | 'entry';
+const KINDS: readonly Kind[] = ['intent', 'approval', 'command', 'tick', 'entry'];
 
 export interface ChainRecord {
   index: number;
@@ -29,33 +33,6 @@ export interface ChainRecord {
   kind: Kind;
   body: Bytes;
   head: Bytes;
-}
-
-/** Reads the fields of signed bytes, one after the other. */
-export class Fields {
-  at = 0;
-  constructor(readonly bytes: Bytes) {}
-  byte(): number {
-    const b = this.bytes[this.at++];
-    if (b === undefined) throw new Error('record is cut');
-    return b;
-  }
-  varint(): number {
-    let out = 0;
-    for (let shift = 0; shift < 63; shift += 7) {
-      const b = this.byte();
-      out += (b & 0x7f) * 2 ** shift;
-      if (b < 0x80) {
-        if (!Number.isSafeInteger(out)) break;
-        return out;
-      }
-    }
-    throw new Error('record holds a number that is too large');
-  }
-  take(size: number): Bytes {
-    if (size > this.bytes.length - this.at) throw new Error('record is cut');
-    return this.bytes.slice(this.at, (this.at += size));
-  }
 }
 
 const bodyDigest = async (kind: Kind, body: Bytes): Promise<Bytes> => {
@@ -138,6 +115,9 @@ export class Chain {
   readonly names = new Map<string, string>();
   private readonly admins = new Map<string, Keys>();
   private readonly members = new Set<string>();
+  private readonly gone = new Set<string>();
+  /** Join tokens that were minted and not ended early, and what is left of each. */
+  private readonly tokens = new Map<string, { index: number; digest: Bytes; left: number; ends: number }>();
 
   private constructor(readonly site: string, head: Bytes) {
     this.head = head;
@@ -166,6 +146,7 @@ export class Chain {
     if (record.kind === 'intent' || record.kind === 'approval') await this.intent(entry);
     else if (record.outcome !== 0) throw new Error('a record of its kind cannot have an outcome');
     else if (record.kind === 'command') await this.command(entry);
+    else if (record.kind === 'entry') await this.byToken(entry);
     this.index = record.index;
     this.head = head;
     this.logTime = record.logTime;
@@ -189,10 +170,10 @@ export class Chain {
     entry.intent = intent;
     entry.envelope = envelope;
     if (entry.record.outcome === 1 && intent.site !== this.site) throw new Error('it was accepted and is for another site');
-    if (entry.record.outcome === 1) this.apply(intent);
+    if (entry.record.outcome === 1) this.apply(intent, entry.record);
   }
 
-  private apply(intent: Intent): void {
+  private apply(intent: Intent, { index, digest }: ChainRecord): void {
     const action = intent.action as unknown as { [name: string]: unknown };
     const all = <T>(name: string): T => action[name] as T;
     switch (actionName(intent.action)) {
@@ -202,6 +183,15 @@ export class Chain {
         break;
       case 'node.revoke':
         this.members.delete(all<{ node: string }>('node.revoke').node);
+        this.gone.add(all<{ node: string }>('node.revoke').node);
+        break;
+      case 'token.mint': {
+        const { token, uses, expires_ms: ends } = all<Actions['token.mint']>('token.mint');
+        this.tokens.set(token, { index, digest, left: uses, ends });
+        break;
+      }
+      case 'token.revoke':
+        this.tokens.delete(all<{ token: string }>('token.revoke').token);
         break;
       case 'admin.add': {
         const { admin, name, keys } = all<{ admin: string; name: string; keys: NewKey[] }>('admin.add');
@@ -236,6 +226,18 @@ export class Chain {
     if (siteText(site) !== this.site || node !== key || !this.members.has(node)) throw new Error(`node ${node} was not authorized at that time`);
     if (!(await verify('ed25519', key, COMMAND, signed.body, signed.sig))) throw new Error('its signature is not valid');
     entry.node = node;
+  }
+
+  /** A node that came in by a join token: a voter's word, the token's signature, and the mint that both rest on. */
+  private async byToken(entry: Entry): Promise<void> {
+    const read = await readEntry(entry.record.body);
+    const token = this.tokens.get(read.token);
+    if (read.site !== this.site || !this.members.has(read.voter)) throw new Error(`voter ${read.voter} was not authorized at that time`);
+    if (!token || token.index !== read.mintIndex || !equal(token.digest, read.mint) || token.left < 1 || entry.record.logTime > token.ends) throw new Error('no join token that had uses left then lets it in');
+    if (this.members.has(read.node) || this.gone.has(read.node)) throw new Error(`node ${read.node} was in already, or was revoked`);
+    token.left -= 1;
+    this.members.add(read.node);
+    entry.node = read.node;
   }
 }
 

@@ -10,12 +10,14 @@ export const LOGIN = of('login.v1+json');
 export const COMMAND = of('command.v1');
 export const TICK = of('tick.v1');
 export const RECEIPT = of('receipt.v1');
+export const TOKEN_USE = of('token-use.v1');
+export const TOKEN_ENTRY = of('token-entry.v1');
 export const VOTERS = of('voters.v1');
 export const CHECKPOINT = of('checkpoint.v1');
 
 /** Every type that an envelope or a statement may have. */
 export const TYPES: ReadonlySet<string> = new Set(
-  'charter+ intent+ login+ grant+ trust-recover+ token-use knock admit link-agent link-relay command report clock voters checkpoint receipt seal-key tls-key bundle+ gossip'
+  'charter+ intent+ login+ grant+ trust-recover+ token-use token-entry knock admit link-agent link-relay command report clock voters checkpoint receipt seal-key tls-key bundle+ gossip'
     .split(' ')
     .map((name) => of(name.endsWith('+') ? `${name.slice(0, -1)}.v1+json` : `${name}.v1`)),
 );

@@ -51,6 +51,8 @@ export interface Actions {
   'intent.cancel': { intent: string };
   'agent.upgrade': { bundle: string; version: string; first: string[]; batch: number };
   'agent.upgrade.stop': { upgrade: string };
+  'token.mint': { token: string; uses: number; expires_ms: number; host: string | null; addresses: string[]; labels: Label[] };
+  'token.revoke': { token: string };
 }
 
 export type ActionName = keyof Actions;
@@ -106,6 +108,9 @@ export const url: Form = str(
   'an https:// address',
 );
 
+/** A block of addresses; that no bit is set behind the prefix is judged by the site. */
+const block: Form = str((v) => /^(\d{1,3}(\.\d{1,3}){3}|[0-9a-f:.]*:[0-9a-f:.]*)\/(0|[1-9]\d{0,2})$/.test(v), 'a block of addresses');
+
 const ACTIONS: Record<ActionName, Form> = {
   'site.found': obj({ nodes: nodesBy(authorized, 5) }),
   'node.authorize': obj({ nodes: nodesBy(authorized, ACTION_NODES) }),
@@ -144,11 +149,20 @@ const ACTIONS: Record<ActionName, Form> = {
   'intent.cancel': obj({ intent: key }),
   'agent.upgrade': obj({ bundle: key, version, first: keys, batch: int(1, 64) }),
   'agent.upgrade.stop': obj({ upgrade: key }),
+  'token.mint': obj({
+    token: key,
+    uses: int(1, 1_000),
+    expires_ms: int(0),
+    host: nullable(str((v) => /^[a-z0-9.*?-]{1,63}$/.test(v), 'a pattern of host names')),
+    addresses: set(block, 0, 16, byText()),
+    labels: set(label, 0, 32, byText('key')),
+  }),
+  'token.revoke': obj({ token: key }),
 };
 
 /** Every action on trust, the deletion of a cluster, a release and an upgrade of agents name a head of the trust log. */
 const NAMES_TRUST = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$|^agent\.upgrade$/;
-const REMOVAL = /^(node|key)\.revoke$|\.remove$|^agent\.upgrade\.stop$/;
+const REMOVAL = /^(node|key)\.revoke$|\.remove$|^agent\.upgrade\.stop$|^token\.revoke$/;
 
 const generationOf = obj({ object, generation: int(0) });
 const trustOf = obj({ object: word('trust'), hash: key });

@@ -50,6 +50,8 @@ export function sentence(action: Action, names: Names): string {
     'intent.release': (a) => `release intent ${short(a.intent)}`,
     'intent.cancel': (a) => `withdraw intent ${short(a.intent)}`,
     'agent.upgrade': (a) => `upgrade all agents to ${a.version}: ${list(a.first.map(host))} first, then ${a.batch} at a time`,
+    'token.mint': (a) => `mint join token ${short(a.token)} for ${a.uses} machines${a.host === null ? '' : ` named ${a.host}`}`,
+    'token.revoke': (a) => `end join token ${short(a.token)}`,
     'agent.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of agents`,
   };
   const name = actionName(action);

@@ -13,7 +13,7 @@ const DOMAIN = utf8('qb/trust/1\0');
 const HOUR = 3_600_000;
 const AHEAD_MS = 5 * 60_000;
 const LEVEL: Record<Role, number> = { viewer: 0, operator: 1, owner: 2 };
-const OPERATORS = new Set([...PORTAL_SET, 'node.revoke', 'intent.cancel']);
+const OPERATORS = new Set([...PORTAL_SET, 'node.revoke', 'intent.cancel', 'token.mint', 'token.revoke']);
 /** Actions that are entries of the trust log. */
 const ON_TRUST = /^(admin|key|policy|publisher|relay)\./;
 /** Actions that as many owners sign as the policy asks for. */
