@@ -185,6 +185,62 @@ mod tests {
         Admit { envelope, index: 7, trust_log: Vec::new(), members: Vec::new(), voters: Vec::new() }
     }
 
+    /// An admission by a join token that `by` minted, for node `who`, heard by voter 9.
+    fn by_token(charter: &[u8], by: u8, minted: u8, used: u8, who: u8) -> Admit {
+        use qb_model::statement::{Statement as _, TokenEntry, TokenUse};
+        let site = Charter::verify(charter).unwrap().site_id();
+        let mint = Action::TokenMint {
+            token: key(minted).public_key(),
+            uses: 1,
+            expires_ms: ISSUED.plus(600_000),
+            host: None,
+            addresses: Vec::new(),
+            labels: Vec::new(),
+        };
+        let intent = Intent {
+            v: 1,
+            site,
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            by: "mira".parse().unwrap(),
+            issued_ms: ISSUED,
+            expires_ms: ISSUED.plus(600_000),
+            anchor: Anchor { index: 1, hash: Digest([8; 32]) },
+            after: None,
+            expect: Vec::new(),
+            action: mint,
+            note: None,
+        };
+        let use_of =
+            TokenUse { v: 1, site, node: node(who), voter: node(9), nonce: qb_model::Nonce([1; 32]) };
+        let entry = TokenEntry {
+            v: 1,
+            site,
+            voter: node(9),
+            token_use: use_of.sign(&key(used)),
+            host: "n".parse().unwrap(),
+            address: "127.0.0.1".into(),
+            knock: Digest([9; 32]),
+            mint_index: 7,
+            minted_at: ISSUED,
+            mint: intent.sign(&[&key(by)]).unwrap().to_bytes(),
+        };
+        let envelope = qb_model::token::sign_entry(&entry, &key(9));
+        Admit { envelope, index: 8, trust_log: Vec::new(), members: Vec::new(), voters: Vec::new() }
+    }
+
+    #[test]
+    fn only_a_token_that_an_admin_minted_lets_this_node_in() {
+        let charter = charter();
+        assert_eq!(verify_admit(&by_token(&charter, 1, 20, 20, 5), &charter, node(5)), Ok(()));
+        for (what, admit) in [
+            ("minted by nobody", by_token(&charter, 2, 20, 20, 5)),
+            ("another token", by_token(&charter, 1, 20, 21, 5)),
+            ("for another node", by_token(&charter, 1, 20, 20, 6)),
+        ] {
+            assert!(verify_admit(&admit, &charter, node(5)).is_err(), "{what}");
+        }
+    }
+
     #[test]
     fn only_an_admin_of_this_charter_lets_this_node_in() {
         let charter = charter();

@@ -259,7 +259,7 @@ def intent(data):
 
 JSON_TYPES = "charter intent login grant trust-recover bundle"
 BINARY_TYPES = (
-    "token-use knock admit link-agent link-relay command report clock voters checkpoint receipt"
+    "token-use token-entry knock admit link-agent link-relay command report clock voters checkpoint receipt"
     " seal-key tls-key gossip"
 )
 TYPES = {"application/vnd.qb.%s.v1+json" % name for name in JSON_TYPES.split()}
@@ -337,6 +337,52 @@ def check_statement(vector):
     need(base64url(digest(vector["type"], body)) == vector["digest"], "digest")
 
 
+def read_entry(text):
+    """Voter, node, token and mint of an entry by a join token, both signatures verified."""
+    kind, body, lines = envelope(text)
+    need(kind == "application/vnd.qb.token-entry.v1" and len(lines) == 1, "type")
+    at = 0
+
+    def take(size):
+        nonlocal at
+        need(at + size <= len(body), "cut")
+        at += size
+        return body[at - size : at]
+
+    def varint():
+        out = shift = 0
+        while True:
+            byte = take(1)[0]
+            out |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return out
+
+    need(take(1) == b"\x01", "version byte")
+    site, voter = take(32), take(32)
+    used, token, sig = take(varint()), take(32), take(64)
+    take(varint()), take(varint()), take(32)
+    mint_index, _, mint = varint(), varint(), take(varint())
+    need(at == len(body), "trailing bytes")
+    need(verify("ed25519:" + base64url(voter), kind, body, lines[0][1]), "voter's signature")
+    need(used[:33] == b"\x01" + site and used[65:97] == voter and len(used) == 129, "use")
+    need(verify("ed25519:" + base64url(token), "application/vnd.qb.token-use.v1", used, sig), "token's signature")
+    minted, payload, _ = envelope(mint)
+    return voter, used[33:65], token, digest(minted, payload), mint_index
+
+
+def check_token_entry(vector):
+    try:
+        voter, node, token, mint, index = read_entry(vector["envelope"].encode())
+    except Refused:
+        need(not vector["valid"], "verdict")
+        return
+    need(vector["valid"], "verdict")
+    names = {"voter": voter, "node": node, "token": token, "mint": mint}
+    need(all(base64url(held) == vector[name] for name, held in names.items()), "keys")
+    need(index == vector["mint_index"], "index")
+
+
 def check_signature(vector):
     key, sig = unbase64url(vector["key"], 32), base64.b64decode(vector["sig"])
     need(key_is_good(key) == vector["key_ok"], "key")
@@ -398,6 +444,7 @@ def main():
         "intents": check_intent,
         "documents": check_document,
         "statements": check_statement,
+        "token_entries": check_token_entry,
         "signatures": check_signature,
         "json": check_json,
         "names": check_name,

@@ -168,6 +168,23 @@ async fn t38_a_node_that_waits_hears_that_it_was_let_in() {
     assert!(stranger.door.let_in.lock().unwrap().is_none());
 }
 
+/// A token lets it in: the relay verifies mint and entry, and hands on what proves it.
+#[tokio::test]
+async fn t38_a_node_with_a_join_token_hears_that_it_is_in() {
+    let world = World::new().await;
+    let site = world.site(1, "plant", "acme").await;
+    let gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    let waiting = FakeAgent::start(&site, 140, &world.url).up().await;
+    let applied = site.enter(140);
+    assert!(matches!(applied, qb_model::state::Applied::Token { index, .. } if index > 0), "{applied:?}");
+    gateway.link.changed();
+    let (admission, _) =
+        eventually("the admission", || async { waiting.door.let_in.lock().unwrap().take() }).await;
+    let entry = qb_model::token::Entry::open(&admission.envelope).unwrap();
+    assert_eq!(entry.node(), site.node(140));
+    assert!(entry.terms(site.lock().trust()).is_ok());
+}
+
 #[tokio::test]
 async fn t39_a_member_that_does_not_know_it_yet_takes_no_place() {
     let world = World::new().await;

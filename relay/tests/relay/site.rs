@@ -12,6 +12,7 @@ use qb_model::dsse::{SecretKey, Signer};
 use qb_model::intent::{Anchor, Expect, Intent};
 use qb_model::outcome::Outcome;
 use qb_model::state::{Applied, SiteState};
+use qb_model::statement::{Statement as _, TokenEntry, TokenUse};
 use qb_model::trust::required;
 use qb_model::*;
 use qb_relay::Registration;
@@ -175,12 +176,48 @@ impl FakeSite {
             let action = Intent::parse(payload.payload()).unwrap().action;
             matches!(action.name(), "site.found" | "node.authorize" | "node.revoke")
         };
-        let taken = |o: &Option<Outcome>| matches!(o, Some(Outcome::Accepted { .. }));
+        let lets_in = |r: &&std::sync::Arc<qb_model::chain::AuditRecord>| match r.kind {
+            AuditKind::Intent => matches!(r.outcome, Some(Outcome::Accepted { .. })) && makes(&r.body),
+            kind => kind == AuditKind::TokenEntry,
+        };
         let records = state.audit().iter();
         records
-            .filter(|r| r.index > index && r.kind == AuditKind::Intent && taken(&r.outcome) && makes(&r.body))
+            .filter(|r| r.index > index && lets_in(r))
             .map(|r| qb_link::RosterEntry { index: r.index, log_time: r.log_time, envelope: r.body.clone() })
             .collect()
+    }
+
+    /// A node comes in by a join token of number 90, which is minted for it.
+    pub(crate) fn enter(&self, number: u8) -> Applied {
+        let token = public(self.base, 90);
+        self.must(Action::TokenMint {
+            token,
+            uses: 1,
+            expires_ms: Millis(now() + 3_600_000),
+            host: None,
+            addresses: vec![],
+            labels: vec![],
+        });
+        let entry = {
+            let state = self.lock();
+            let held = &state.tokens()[&token];
+            let (site, voter, v) = (state.site(), self.node(101), 1);
+            let used = TokenUse { v, site, node: self.node(number), voter, nonce: Nonce([1; 32]) };
+            TokenEntry {
+                v,
+                site,
+                voter,
+                token_use: used.sign(&key(self.base, 90)),
+                host: Self::host(number),
+                address: "127.0.0.1".into(),
+                knock: Digest([number; 32]),
+                mint_index: held.cites.index,
+                minted_at: held.at,
+                mint: state.intents()[&held.cites.digest].envelope.clone(),
+            }
+        };
+        let envelope = qb_model::token::sign_entry(&entry, &key(self.base, 101));
+        self.commit(Command::TokenUse(envelope))
     }
 
     /// What `qb relay register` would present.

@@ -79,7 +79,6 @@ fn one_token_lets_one_machine_in_on_probation() {
 fn one_of_two(site: &mut Site) -> Result<()> {
     let racers = ["node-4", "node-5"];
     let secret = minted(site, &["--host", "node-?", "--label", "rack=r7"], &racers)?;
-    let own = format!("127.0.{}.0/24", site.agents[0].spec.address.octets()[2]);
     ensure!(tokens(site)?[0]["left"] == 1);
     for name in racers {
         site.start_one(name)?;
@@ -111,9 +110,17 @@ fn one_of_two(site: &mut Site) -> Result<()> {
     ensure!(site.agent(outside)?.state.join("join.token").exists());
     untold(site, &secret)?;
     probation(site, &inside)?;
-    // A second token, for this network alone: the one outside takes it at its next start.
+    // One for another network lets nobody in; one for this network does, at the next start.
     site.agent(outside)?.kill();
-    let second = minted(site, &["--cidr", &own], &[outside])?;
+    minted(site, &["--cidr", "10.0.0.0/8"], &[outside])?;
+    site.start_one(outside)?;
+    eventually(SOON, "it is told that it is elsewhere", || {
+        let log = std::fs::read_to_string(&site.agent(outside)?.log)?;
+        ensure!(log.contains("the token is not for machines at 127.0.0.1"), "{log}");
+        Ok(())
+    })?;
+    site.agent(outside)?.kill();
+    let second = minted(site, &["--cidr", "127.0.0.0/8"], &[outside])?;
     site.start_one(outside)?;
     eventually(SOON, "the other machine is in", || {
         let here = site.nodes()?.iter().any(|n| n.name == outside && n.state == "pool" && n.probation);

@@ -140,7 +140,9 @@ pub fn action(token: PublicKey, expires_ms: Millis, args: &MintArgs) -> Result<A
 
 /// The command line that would mint one like it again.
 pub fn again(args: &MintArgs) -> String {
-    let mut out = format!("qb token mint --uses {} --expires {}s", args.uses, args.expires.as_secs());
+    let mut out = "qb token mint".to_owned();
+    out.push_str(&format!(" --uses {}", args.uses));
+    out.push_str(&format!(" --expires {}s", args.expires.as_secs()));
     if let Some(host) = &args.host {
         out.push_str(&format!(" --host {}", quoted(host.as_str())));
     }

@@ -138,3 +138,45 @@ fn keys_that_begin_with_a_hyphen_are_read() {
         assert!(parse(line.iter().copied()).is_ok(), "{:?}", parse(line.iter().copied()).err());
     }
 }
+
+#[test]
+fn tokens_are_minted_with_bounds() {
+    let good = [
+        "qb",
+        "token",
+        "mint",
+        "--uses",
+        "20",
+        "--expires",
+        "8h",
+        "--host",
+        "lyon-*",
+        "--cidr",
+        "10.0.0.0/8",
+    ];
+    let parsed = parse(good).unwrap();
+    let Some(Command::Token(qb_cli::args::token::TokenCommand::Mint(args))) = parsed.command else {
+        panic!()
+    };
+    let key = qb_model::PublicKey([7; 32]);
+    let action = qb_cli::cmd::token::action(key, qb_model::Millis(1_800_000_000_000), &args).unwrap();
+    let said = qb_cli::sentence::of(&action, &qb_cli::sentence::Hosts::new());
+    let until = "on probation, until";
+    assert!(said.contains("for 20 machines named lyon-* at 10.0.0.0/8") && said.contains(until), "{said}");
+    // What a plan names does the same again.
+    let again = qb_cli::cmd::token::again(&args);
+    assert_eq!(again, "qb token mint --uses 20 --expires 28800s --host 'lyon-*' --cidr 10.0.0.0/8");
+    for bad in [
+        &["--uses", "0"][..],
+        &["--uses", "1001"],
+        &["--expires", "169h"],
+        &["--cidr", "10.0.0.1/8"],
+        &["--host", "Lyon"],
+    ] {
+        let line = [&["qb", "token", "mint"], bad].concat();
+        assert!(parse(line.iter().copied()).is_err(), "{bad:?}");
+    }
+    let mut labelled = args;
+    labelled.labels = vec!["rack".into()];
+    assert!(qb_cli::cmd::token::action(key, qb_model::Millis(1), &labelled).is_err());
+}

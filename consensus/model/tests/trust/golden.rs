@@ -13,7 +13,8 @@ use qb_model::envelope::Envelope;
 use qb_model::ids::PublicKey;
 use qb_model::intent::Intent;
 use qb_model::key::{KeyId, KeyKind, check_public_key, sk_message, verify_kind};
-use qb_model::statement::Statement;
+use qb_model::statement::{Statement, TokenEntry, TokenUse};
+use qb_model::token::{Entry, sign_entry};
 use qb_model::trust::replay_log;
 use qb_model::words::{fingerprint, words};
 use serde_json::{Value, json};
@@ -161,6 +162,56 @@ impl SealOf for qb_model::statement::SignedBytes {
     }
 }
 
+/// An entry by a join token, with the charter under which its mint stands, and forgeries of it.
+fn token_entries() -> Value {
+    let mut world = World::staffed();
+    let mint = every_action().into_iter().find(|a| a.name() == "token.mint").unwrap();
+    let intent = world.intent("opal", mint);
+    let site = world.charter.site_id();
+    let (voter, node) = (qb_model::NodeId(public(101).0), qb_model::NodeId(public(110).0));
+    let used = TokenUse { v: 1, site, node, voter, nonce: qb_model::Nonce([3; 32]) };
+    let said = TokenEntry {
+        v: 1,
+        site,
+        voter,
+        token_use: used.sign(&key(32)),
+        host: "web-7".parse().unwrap(),
+        address: "10.0.0.7".into(),
+        knock: qb_model::Digest([5; 32]),
+        mint_index: 9,
+        minted_at: qb_model::Millis(NOW),
+        mint: sign(&intent, &[OPAL]).to_bytes(),
+    };
+    let mut forged = said.clone();
+    forged.token_use = used.sign(&key(33));
+    let mut captured = said.clone();
+    captured.voter = qb_model::NodeId(public(102).0);
+    let good = sign_entry(&said, &key(101));
+    // A use by key 33 is valid as such; that it is not the minted key, the chain says.
+    [
+        ("good", good.clone(), 32, true),
+        ("by_another_token", sign_entry(&forged, &key(101)), 33, true),
+        ("at_another_voter", sign_entry(&captured, &key(102)), 32, false),
+        ("signed_by_another", sign_entry(&said, &key(102)), 32, false),
+        ("another_type", text(&good).replace("token-entry.v1", "token-use.v1").into_bytes(), 32, false),
+    ]
+    .into_iter()
+    .map(|(name, envelope, token, valid)| {
+        json!({
+            "name": name,
+            "envelope": text(&envelope),
+            "site": site.to_string(),
+            "voter": public(101).to_string(),
+            "node": public(110).to_string(),
+            "token": public(token).to_string(),
+            "mint": intent.digest().to_string(),
+            "mint_index": 9,
+            "valid": valid,
+        })
+    })
+    .collect()
+}
+
 /// A chain of five heads and a trust log of six entries.
 fn histories() -> (Value, Value) {
     let mut world = World::founded();
@@ -288,6 +339,7 @@ fn made() -> Value {
         "intents": intents(),
         "documents": documents(),
         "statements": statements(),
+        "token_entries": token_entries(),
         "chain": chain,
         "trust_log": trust_log,
         "names": names(),
@@ -325,6 +377,14 @@ fn raw(vector: &Value, name: &str) -> Vec<u8> {
 #[test]
 fn vectors_hold() {
     let vectors: Value = serde_json::from_slice(&std::fs::read(path()).unwrap()).unwrap();
+    for vector in list(&vectors, "token_entries") {
+        let read = Entry::open(get(vector, "envelope").as_bytes());
+        assert_eq!(read.is_ok(), vector["valid"].as_bool().unwrap(), "{}", get(vector, "name"));
+        let Ok(read) = read else { continue };
+        assert_eq!(read.node().to_string(), get(vector, "node"));
+        assert_eq!(read.token().to_string(), get(vector, "token"));
+        assert_eq!(read.mint().unwrap().digest.to_string(), get(vector, "mint"));
+    }
     for vector in list(&vectors, "pae") {
         let body = raw(vector, "body");
         assert_eq!(pae(get(vector, "type"), &body), raw(vector, "pae"));

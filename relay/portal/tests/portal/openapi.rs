@@ -146,6 +146,7 @@ fn schemas_are_what_is_sent() {
     check("Head", head());
     check("Event", event(1));
     check("AlertView", alert_view());
+    check("TokenView", crate::stub::token_view());
     check("HistoryView", history_view(None));
     check("SampleView", sample_view());
     check("Attestation", crate::stub::attestation());

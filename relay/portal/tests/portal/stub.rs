@@ -196,6 +196,24 @@ pub fn history_view(node: Option<qb_model::HostName>) -> HistoryView {
     HistoryView { v: 1, node, step_ms: 15_000, samples: vec![sample_view()] }
 }
 
+pub fn token_view() -> TokenView {
+    TokenView {
+        v: 1,
+        token: PublicKey([7; 32]),
+        fingerprint: "k7mq".into(),
+        by: "mira".parse().unwrap(),
+        intent: digest(),
+        minted: Millis(1),
+        expires: Millis(2),
+        uses: 3,
+        left: 2,
+        host: Some("web-*".into()),
+        addresses: vec!["10.0.0.0/8".into()],
+        labels: vec!["rack=r7".into()],
+        held: false,
+    }
+}
+
 pub fn alert_view() -> AlertView {
     AlertView {
         rule: "node-silent".into(),
@@ -356,6 +374,9 @@ impl Site for Stub {
         self.note(Asked::Audit(from, limit));
         let (site, charter) = (site_id(), String::new());
         Ok(AuditExport { v: 1, site, charter, records: vec![], head: digest() })
+    }
+    async fn tokens(&self) -> Answer<Vec<TokenView>> {
+        Ok(vec![token_view()])
     }
     async fn alerts(&self) -> Answer<Vec<AlertView>> {
         Err(Problem::unavailable("Alerts", "no leader is known", "qb site status"))

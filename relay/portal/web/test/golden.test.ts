@@ -7,6 +7,7 @@ import { base64url, sha256, text, u64, unbase64, unbase64url, utf8 } from '../sr
 import { Chain, nextHead, readRecord } from '../src/signed/chain.ts';
 import { verifyCharter } from '../src/signed/charter.ts';
 import { COMMAND, digestOf, INTENT, LOGIN, pae, RECEIPT, TICK } from '../src/signed/dsse.ts';
+import { readEntry } from '../src/signed/entry.ts';
 import { digest, parseEnvelope, writeEnvelope } from '../src/signed/envelope.ts';
 import { parseIntent, toPayload } from '../src/signed/intent.ts';
 import { loginPayload, parseLogin } from '../src/signed/login.ts';
@@ -22,6 +23,7 @@ type Vectors = {
   intents: Signed[];
   documents: Signed[];
   statements: { type: string; body: string; key: string; sig: string; digest: string }[];
+  token_entries: { name: string; envelope: string; site: string; voter: string; node: string; token: string; mint: string; mint_index: number; valid: boolean }[];
   signatures: { name: string; key: string; type: string; body: string; sig: string; key_ok: boolean; valid: boolean }[];
   json: { form: string; name: string; bytes: string; valid: boolean }[];
   names: { bytes: string; words: string[]; fingerprint: string }[];
@@ -89,6 +91,21 @@ test('statements', async () => {
     const body = unbase64(v.body);
     assert.ok(await verify('ed25519', v.key, v.type, body, unbase64(v.sig)));
     assert.equal(base64url(await digestOf(v.type, body)), v.digest);
+  }
+});
+
+test('entries by join tokens: read with both signatures, or refused', async () => {
+  assert.ok(vectors.token_entries.length > 3);
+  for (const v of vectors.token_entries) {
+    if (!v.valid) {
+      await assert.rejects(readEntry(utf8(v.envelope)), v.name);
+      continue;
+    }
+    const read = await readEntry(utf8(v.envelope));
+    const { site, voter, node, token } = read;
+    assert.deepEqual({ site, voter, node, token }, { site: v.site, voter: v.voter, node: v.node, token: v.token }, v.name);
+    assert.equal(base64url(read.mint), v.mint, v.name);
+    assert.equal(read.mintIndex, v.mint_index, v.name);
   }
 });
 
