@@ -37,7 +37,7 @@ impl SitePackage {
     pub fn read(bytes: Vec<u8>) -> Result<Self, CliError> {
         let wrong = |why: String| CliError::failed(format!("This is no package of a site: {why}."));
         let file = extract_site_file(&bytes)
-            .map_err(|e| wrong(e.to_string()).remedy("qb package fetch gets the site's from its relay"))?;
+            .map_err(|e| wrong(e.to_string()).remedy("get the site's from its relay: qb package fetch"))?;
         let format = Format::of(&bytes).ok_or_else(|| wrong("neither a deb nor an rpm".to_owned()))?;
         let enrolment = Enrolment::parse(&file).map_err(|e| {
             let at = said(find(&bytes, &file));
@@ -102,7 +102,7 @@ impl SitePackage {
             relay.url,
             fingerprint(&relay.key.0)
         ))
-        .remedy("qb relay list shows those that it trusts; do not install this package")
+        .remedy("do not install this package; those that it trusts: qb relay list")
     }
 
     /// Whether the rest is the vendor's, byte for byte.

@@ -239,16 +239,22 @@ pub(crate) fn enrolment(site: &LiveSite) -> Answer<String> {
 /// said it.
 fn seeds(site: &LiveSite, belief: &Belief) -> Vec<SocketAddr> {
     let nodes = site.fold.get::<Vec<NodeView>>(Part::Nodes).map(|(nodes, _)| nodes).unwrap_or_default();
-    let mut members: Vec<(u64, NodeId, SocketAddr)> = nodes
-        .iter()
-        .filter_map(|node| {
-            let admitted = belief.roster.entry(&node.id)?;
-            let mesh: SocketAddr = node.facts.as_ref()?.addresses.first()?.parse().ok()?;
-            Some((admitted, node.id, SocketAddr::new(mesh.ip(), KNOCK_PORT)))
-        })
-        .collect();
-    members.sort_unstable();
-    members.into_iter().map(|(.., seed)| seed).take(SEEDS).collect()
+    let members = nodes.iter().filter_map(|node| {
+        let mesh = node.facts.as_ref()?.addresses.first()?;
+        Some((belief.roster.entry(&node.id)?, node.id, mesh.as_str()))
+    });
+    first_seeds(members)
+}
+
+/// Of members, with the record that let each in and where its mesh is.
+fn first_seeds<'a>(members: impl Iterator<Item = (u64, NodeId, &'a str)>) -> Vec<SocketAddr> {
+    let addresses = members.filter_map(|(entry, node, mesh)| {
+        let mesh: SocketAddr = mesh.parse().ok()?;
+        Some((entry, node, SocketAddr::new(mesh.ip(), KNOCK_PORT)))
+    });
+    let mut all: Vec<_> = addresses.collect();
+    all.sort_unstable();
+    all.into_iter().map(|(.., seed)| seed).take(SEEDS).collect()
 }
 
 /// The site's alerts as last known, and the relay's own.
@@ -260,4 +266,24 @@ pub(super) async fn alerts(relay: &Arc<Relay>, site: &LiveSite) -> Answer<Vec<Al
     };
     all.splice(0..0, own);
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_of_the_members_that_came_first_and_of_addresses_only() {
+        let node = |n: u8| NodeId([n; 32]);
+        let first = [
+            (7, node(9), "10.0.0.9:7443"),
+            (1, node(8), "10.0.0.8:7443"),
+            (1, node(2), "[fd00::2]:7443"),
+        ];
+        let seeds = first_seeds(first.into_iter());
+        let text: Vec<String> = seeds.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["[fd00::2]:7444", "10.0.0.8:7444", "10.0.0.9:7444"]);
+        let later = [(8, node(0), "10.0.0.1:7443"), (0, node(1), "token=abc"), (0, node(3), "")];
+        assert_eq!(first_seeds(later.into_iter().chain(first)), seeds);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -29,6 +29,7 @@ pub(crate) struct Client {
 pub(crate) struct Got {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    headers: HeaderMap,
 }
 
 impl Got {
@@ -43,6 +44,11 @@ impl Got {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> T {
         assert!(self.status.is_success(), "{} {}", self.status, self.text());
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    /// A header as text; empty without it.
+    pub(crate) fn header(&self, name: &str) -> String {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn code(&self) -> String {
@@ -113,7 +119,8 @@ impl Client {
         let request = request.header("content-type", "application/json").body(Full::new(body)).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status();
-        Got { status, body: response.into_body().collect().await.unwrap().to_bytes() }
+        let headers = response.headers().clone();
+        Got { status, headers, body: response.into_body().collect().await.unwrap().to_bytes() }
     }
 
     pub(crate) fn token(&self) -> &str {

@@ -12,6 +12,7 @@ mod hostile;
 mod links;
 mod outbox;
 mod outer;
+mod packages;
 mod schedules;
 mod site;
 mod tenancy;

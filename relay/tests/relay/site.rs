@@ -234,10 +234,15 @@ impl FakeSite {
     }
 }
 
-pub(crate) fn key(base: u8, number: u8) -> SecretKey {
+/// The bytes of a secret key.
+pub(crate) fn seed(base: u8, number: u8) -> [u8; 32] {
     let mut seed = [number; 32];
     seed[0] = base;
-    SecretKey::from_bytes(&seed)
+    seed
+}
+
+pub(crate) fn key(base: u8, number: u8) -> SecretKey {
+    SecretKey::from_bytes(&seed(base, number))
 }
 
 pub(crate) fn public(base: u8, number: u8) -> PublicKey {

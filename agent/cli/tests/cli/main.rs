@@ -11,6 +11,7 @@ mod grammar;
 mod local;
 mod log;
 mod made;
+mod package;
 mod pages;
 mod portal;
 mod relays;
