@@ -22,7 +22,8 @@ use qb_model::{Name, PublicKey};
 use qb_portal::paths;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView, TokenView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    TokenView,
 };
 use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
 

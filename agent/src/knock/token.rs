@@ -17,7 +17,6 @@ use qb_model::token::{self, Entry};
 use qb_model::{NodeId, Nonce, SiteId};
 use zeroize::Zeroizing;
 
-use crate::events;
 use crate::files::{self, FileError};
 use crate::node::Node;
 use crate::propose;

@@ -12,7 +12,8 @@ use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
-    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView, TokenView,
+    NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
+    TokenView,
 };
 
 /// What every method answers with.

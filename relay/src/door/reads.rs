@@ -275,11 +275,8 @@ mod tests {
     #[test]
     fn seeds_are_of_the_members_that_came_first_and_of_addresses_only() {
         let node = |n: u8| NodeId([n; 32]);
-        let first = [
-            (7, node(9), "10.0.0.9:7443"),
-            (1, node(8), "10.0.0.8:7443"),
-            (1, node(2), "[fd00::2]:7443"),
-        ];
+        let first =
+            [(7, node(9), "10.0.0.9:7443"), (1, node(8), "10.0.0.8:7443"), (1, node(2), "[fd00::2]:7443")];
         let seeds = first_seeds(first.into_iter());
         let text: Vec<String> = seeds.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["[fd00::2]:7444", "10.0.0.8:7444", "10.0.0.9:7444"]);

@@ -113,7 +113,10 @@ async fn t80_a_site_s_package_is_the_vendor_s_and_its_enrolment_file() {
         assert!(view.line.as_ref().unwrap().contains(&shown.sha256));
         let own = stranger.get(format!("/packages/{route}")).await;
         assert_eq!(own.body, *vendor.bytes(), "the vendor's own");
-        assert_eq!(own.header("content-disposition"), format!("attachment; filename=\"{}\"", vendor.file_name()));
+        assert_eq!(
+            own.header("content-disposition"),
+            format!("attachment; filename=\"{}\"", vendor.file_name())
+        );
         if format == Format::Deb {
             dpkg_reads(&got.body, &file);
         }
@@ -273,7 +276,8 @@ async fn t84_without_packages_the_relay_serves_and_says_so() {
         assert_eq!(stranger.get("/packages/qb-agent.rpm").await.status, 200);
     }
     std::fs::write(path(Format::Deb), &deb).unwrap();
-    std::fs::write(dir.join(file_name(Format::Deb, "0.2.0")), spec("0.2.0").build(Format::Deb).unwrap()).unwrap();
+    std::fs::write(dir.join(file_name(Format::Deb, "0.2.0")), spec("0.2.0").build(Format::Deb).unwrap())
+        .unwrap();
     world.restart().await;
     missing(&["qb-agent.deb"]).await;
     std::fs::remove_file(path(Format::Deb)).unwrap();

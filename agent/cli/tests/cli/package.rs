@@ -126,7 +126,10 @@ fn what_a_relay_hands_out_is_what_is_built_here_byte_for_byte() {
         assert_eq!(one, other, "{format:?}");
         let verified = place.verify(&one);
         assert_eq!(verified.code, 0, "{verified:?}");
-        assert!(verified.out.contains("byte for byte") && verified.out.contains(&digest(&one)), "{verified:?}");
+        assert!(
+            verified.out.contains("byte for byte") && verified.out.contains(&digest(&one)),
+            "{verified:?}"
+        );
         assert!(!verified.err.contains("with itself"), "the vendor's own was given: {verified:?}");
         let document = place.qb(&["package", "verify", "x.pkg", "-o", "json"]);
         let document: Value = serde_json::from_str(&document.out).unwrap();
@@ -249,7 +252,8 @@ fn what_is_no_vendor_s_package_is_refused() {
 fn every_page_is_in_the_package() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/qb.toml");
     let text = std::fs::read_to_string(path).unwrap();
-    let mut listed: Vec<&str> = text.split("{gen}/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let mut listed: Vec<&str> =
+        text.split("{gen}/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     listed.retain(|name| name.ends_with(".1"));
     listed.sort_unstable();
     let mut made: Vec<String> = qb_cli::manual::pages().unwrap().into_iter().map(|page| page.name).collect();
