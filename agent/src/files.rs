@@ -106,6 +106,23 @@ pub fn remove(path: &Path) -> Result<bool, FileError> {
     }
 }
 
+/// Overwrites at most `limit` bytes of a secret file and deletes it; false if there was none. Flash
+/// media keep no promise.
+pub fn erase(path: &Path, limit: u64) -> Result<bool, FileError> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(io("erase", path)(e)),
+    };
+    let overwrite = |mut file: File| -> io::Result<()> {
+        let length = file.metadata()?.len().min(limit);
+        io::copy(&mut io::repeat(0).take(length), &mut file)?;
+        file.sync_all()
+    };
+    overwrite(file).map_err(io("erase", path))?;
+    remove(path)
+}
+
 /// Deletes what lies in a directory, those named first in this order; false if there is no directory.
 pub fn empty_dir(dir: &Path, first: &[&str]) -> Result<bool, FileError> {
     let Some(names) = names(dir)? else { return Ok(false) };

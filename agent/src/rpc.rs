@@ -242,7 +242,7 @@ pub enum KnockAnswer {
     Waiting {
         /// Whether the listener belongs to a founded site: then nobody else founds it.
         founded: bool,
-        /// Why the join token of the knock lets it in not.
+        /// Why the join token of the knock does not let it in.
         token: Option<TokenRefused>,
     },
     /// Authorized.
@@ -258,7 +258,7 @@ pub enum KnockAnswer {
     Refused(String),
 }
 
-/// Why a join token lets a node in not.
+/// Why a join token does not let a node in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRefused {
     /// Stable code.

@@ -32,7 +32,7 @@ enum KnockFailed {
     OtherSite { address: SocketAddr, theirs: qb_model::SiteId },
     #[error("refused: {0}")]
     Refused(String),
-    #[error("the join token lets this machine not in: {}", .0.text)]
+    #[error("the join token does not let this machine in: {}", .0.text)]
     Token(TokenRefused),
 }
 
@@ -131,7 +131,7 @@ async fn knock_at(node: &Arc<Node>, seed: SocketAddr) {
     }
 }
 
-/// Says once why a token lets this machine not in. What another site's listener says is cut and cleaned.
+/// Says once why a token does not let this machine in. What another site's listener says is cut and cleaned.
 fn tell(why: &TokenRefused, last: &mut String) {
     let text = crate::text::clean(&why.text);
     if text == *last {
@@ -139,7 +139,7 @@ fn tell(why: &TokenRefused, last: &mut String) {
     }
     let remedy = why.remedy.as_deref().map(crate::text::clean).unwrap_or_default();
     tracing::warn!(
-        "the join token lets this machine not in: {text}; {remedy}; it goes on knocking for an administrator: qb node authorize --waiting"
+        "the join token does not let this machine in: {text}; {remedy}; it goes on knocking for an administrator: qb node authorize --waiting"
     );
     *last = text;
 }

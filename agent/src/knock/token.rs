@@ -2,8 +2,6 @@
 //! use for each challenge, and is erased once the node is in. The voter's half: what it heard goes into
 //! the log, where one entry checks, counts and lets in.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,7 +111,7 @@ impl Held {
 /// Erases the file of a token that is needed no more, as far as this program may, and says what is left.
 pub fn erase(given: Option<&Path>, state: &Path) {
     let Some(path) = place(given, state) else { return };
-    match wipe(&path) {
+    match files::erase(&path, token::SECRET_BYTES) {
         Ok(false) => {}
         Ok(true) => tracing::info!(path = %path.display(), "this node is in: its join token is erased"),
         Err(e) => tracing::warn!(
@@ -122,20 +120,6 @@ pub fn erase(given: Option<&Path>, state: &Path) {
             path.display()
         ),
     }
-}
-
-/// Overwrites and deletes; false if there was none. Flash media keep no promise.
-fn wipe(path: &Path) -> Result<bool, std::io::Error> {
-    let mut file = match OpenOptions::new().write(true).open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).min(token::SECRET_BYTES as usize);
-    file.write_all(&vec![0; length])?;
-    file.sync_all()?;
-    std::fs::remove_file(path)?;
-    Ok(true)
 }
 
 fn refused(code: &str, text: &str, remedy: &str) -> TokenRefused {
@@ -252,8 +236,8 @@ mod tests {
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Held::read(None, &dir, site), Err(TokenFileError::File(FileError::Mode { .. }))));
-        assert!(wipe(&path).unwrap() && !path.exists());
-        assert!(!wipe(&path).unwrap());
+        assert!(files::erase(&path, token::SECRET_BYTES).unwrap() && !path.exists());
+        assert!(!files::erase(&path, token::SECRET_BYTES).unwrap());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -62,7 +62,7 @@ function Now({ n }: { n: NodeView }) {
             )}
           </dd>
           <dt>Labels</dt>
-          <dd class="row wrap">{n.labels.length === 0 ? <span class="faint">none</span> : n.labels.map((l) => <Chip key={l} tone="o">{visible(l)}</Chip>)}</dd>
+          <dd class="row wrap">{n.probation ? <Chip tone="o">on probation: qb node authorize {visible(n.name)}</Chip> : null}{n.labels.length === 0 ? <span class="faint">none</span> : n.labels.map((l) => <Chip key={l} tone="o">{visible(l)}</Chip>)}</dd>
         </dl>
       </section>
       <section class="card">
