@@ -8,6 +8,7 @@
 //! | `trial.rs` | what comes next in an upgrade: decided |
 //! | `files.rs` | files of versions, links to them |
 //! | `init.rs` | who starts the units again |
+//! | `keeper.rs` | for how long something lasts, what was asked for |
 //!
 //! Who decides what: an order says which version, by [`Versions::install`]. The new agent says that it is
 //! well, by [`Versions::confirm`]; its executor, once it runs, hears so again. `pick` counts starts. Every
@@ -15,6 +16,7 @@
 
 mod files;
 mod init;
+mod keeper;
 mod pick;
 mod start;
 mod state;
@@ -26,16 +28,16 @@ use std::time::Duration;
 use qb_drivers::agent::{AgentBundle, Host};
 use qb_drivers::bundle::{BundleError, verify_bundle};
 use qb_model::agent_order::{AgentGrounds, AgentOrder, VerifiedAgentOrder};
-use qb_model::ids::{Digest, Millis, Version};
+use qb_model::ids::{Digest, Version};
 use qb_model::statement::SignedBytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::errors::OrderError;
 use crate::exec::Exec;
 use init::Init;
+use keeper::Keeper;
 use state::{State, Store, Trial};
 use trial::{Act, Phase};
 
@@ -45,9 +47,6 @@ pub use state::{Ended, Program, StoreError, Target};
 /// Pauses between two looks at what is written down: while something is on trial, and else. Starts of
 /// units change it too.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Pauses before the same restart is asked for again: the first, and the longest.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-
 /// An order to bring in another version, with what it rests on. Nothing of it is believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upgrade {
@@ -318,7 +317,7 @@ impl Versions {
                     if state.trial.is_some() { LOOK.0 } else { LOOK.1 }
                 }
                 Err(error) => {
-                    keeper.trouble(error.to_string());
+                    keeper.note(error.to_string());
                     LOOK.1
                 }
             };
@@ -334,13 +333,13 @@ impl Versions {
         let waited = keeper.waited(Phase::of(state));
         let act = trial::next(state, self.0.exec.is_held(), waited);
         match act {
-            Act::Nothing => keeper.asked = None,
+            Act::Nothing => keeper.nothing_asked(),
             Act::RestartAgent | Act::RestartSelf => {
                 let which = if act == Act::RestartAgent { Program::Agent } else { Program::Exec };
                 if keeper.due(which)
                     && let Err(why) = self.0.init.restart(which).await
                 {
-                    keeper.trouble(format!("{} cannot be started again: {why}", which.name()));
+                    keeper.note(format!("{} cannot be started again: {why}", which.name()));
                 }
             }
             Act::GiveUp => self.give_up(state, keeper).await,
@@ -350,7 +349,7 @@ impl Versions {
     async fn give_up(&self, state: &State, keeper: &Keeper) {
         let Some(phase) = Phase::of(state) else { return };
         let which = if phase.confirmed { Program::Exec } else { Program::Agent };
-        let parts = [phase.missed(state), self.0.init.fate(which).await, keeper.trouble.clone()];
+        let parts = [phase.missed(state), self.0.init.fate(which).await, keeper.trouble().to_owned()];
         let why: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let why = format!("{}; `journalctl -u {}` on that machine shows more", why.join(": "), which.name());
         tracing::error!("back to the version before: {why}");
@@ -364,53 +363,6 @@ impl Versions {
             tracing::error!("{error}");
         }
         self.0.wake.notify_one();
-    }
-}
-
-/// What the executor remembers of its looks.
-#[derive(Default)]
-struct Keeper {
-    phase: Option<(Phase, Instant)>,
-    /// The restart that was asked for last, when, and the pause before it is again.
-    asked: Option<(Program, Instant, Duration)>,
-    trouble: String,
-}
-
-impl Keeper {
-    /// For how long this phase has lasted.
-    fn waited(&mut self, phase: Option<Phase>) -> Millis {
-        let Some(phase) = phase else {
-            self.phase = None;
-            return Millis(0);
-        };
-        match &self.phase {
-            Some((held, since)) if *held == phase => {
-                Millis(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
-            }
-            _ => {
-                self.phase = Some((phase, Instant::now()));
-                self.trouble.clear();
-                Millis(0)
-            }
-        }
-    }
-
-    /// Whether a restart is to be asked for now.
-    fn due(&mut self, which: Program) -> bool {
-        let pause = match self.asked {
-            Some((asked, at, pause)) if asked == which && at.elapsed() < pause => return false,
-            Some((asked, _, pause)) if asked == which => (pause * 2).min(AGAIN.1),
-            _ => AGAIN.0,
-        };
-        self.asked = Some((which, Instant::now(), pause));
-        true
-    }
-
-    fn trouble(&mut self, why: String) {
-        if self.trouble != why {
-            tracing::error!("{why}");
-            self.trouble = why;
-        }
     }
 }
 

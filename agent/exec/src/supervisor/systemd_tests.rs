@@ -52,6 +52,16 @@ fn no_such_unit(name: &str) -> Fault {
 }
 
 impl Fake {
+    fn asked(&self, what: &str, name: String, mode: &str) -> Result<OwnedObjectPath, Fault> {
+        assert_eq!(mode, "replace");
+        let mut world = self.0.lock().unwrap();
+        if !world.units.contains_key(&name) {
+            return Err(no_such_unit(&name));
+        }
+        world.done.push(format!("{what} {name}"));
+        Ok("/org/freedesktop/systemd1/job/9".try_into().unwrap())
+    }
+
     async fn job(
         &self,
         emitter: &SignalEmitter<'_>,
@@ -122,6 +132,14 @@ impl Fake {
         Ok(self.job(&emitter, "stop", &name, "done").await)
     }
 
+    async fn restart_unit(&self, name: String, mode: String) -> Result<OwnedObjectPath, Fault> {
+        self.asked("restart", name, &mode)
+    }
+
+    async fn try_restart_unit(&self, name: String, mode: String) -> Result<OwnedObjectPath, Fault> {
+        self.asked("try-restart", name, &mode)
+    }
+
     async fn reset_failed_unit(&self, name: String) -> Result<(), Fault> {
         Err(no_such_unit(&name))
     }
@@ -169,6 +187,18 @@ impl FakeService {
     #[zbus(property, name = "MainPID")]
     async fn main_pid(&self) -> u32 {
         42
+    }
+    #[zbus(property)]
+    async fn result(&self) -> String {
+        "watchdog".to_owned()
+    }
+    #[zbus(property)]
+    async fn exec_main_status(&self) -> i32 {
+        6
+    }
+    #[zbus(property)]
+    async fn status_text(&self) -> String {
+        format!("waits\n{}", "x".repeat(1_000))
     }
     #[zbus(property)]
     async fn environment(&self) -> Vec<String> {
@@ -245,6 +275,27 @@ async fn a_unit_is_adopted_replaced_and_stopped() {
     assert_eq!(second.0.look(&cluster).await.unwrap()[0].1, record(2).mark());
     second.0.stop(&key()).await.unwrap();
     assert!(second.0.look(&cluster).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_service_is_restarted_without_waiting_and_its_fate_is_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Dir::create(temp.path()).unwrap();
+    let fake = Fake::default();
+    let (systemd, _bus) = systemd(&fake, "/usr/lib/qb/qb-exec").await;
+    let refused = systemd.restart("qb-agent.service", true).await.unwrap_err().to_string();
+    assert!(refused.contains("NoSuchUnit"), "{refused}");
+    assert!(systemd.fate("qb-agent.service").await.unwrap().is_none());
+    systemd.run(&key(), &dir, &record(1)).await.unwrap();
+    systemd.restart(NAME, true).await.unwrap();
+    systemd.restart(NAME, false).await.unwrap();
+    let done = fake.0.lock().unwrap().done.clone();
+    assert_eq!(done[1..], [format!("try-restart {NAME}"), format!("restart {NAME}")]);
+    let fate = systemd.fate(NAME).await.unwrap().unwrap();
+    assert_eq!(fate.pid, Some(42));
+    let text = fate.to_string();
+    let want = "its unit ended with watchdog, status 6, was started again 3 times, says: waitsxxx";
+    assert!(text.starts_with(want) && text.len() < 300, "{text}");
 }
 
 #[tokio::test]

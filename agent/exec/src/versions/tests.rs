@@ -88,11 +88,9 @@ async fn a_bad_version_is_left_and_said_why() {
 async fn killed_or_booted_at_any_moment_it_converges() {
     for plays in [GOOD, Plays { agent: "hangs", exec: "well" }, Plays { agent: "well", exec: "crashes" }] {
         let want = if plays == GOOD { "0.2.0" } else { "0.1.0" };
-        let mut moments = 0;
-        for moment in 0.. {
-            let boots = [false, true];
-            let mut all_over = true;
-            for boot in boots {
+        // What hangs is waited for, in steps that are all alike.
+        for moment in (0..6).chain(29..34) {
+            for boot in [false, true] {
                 let mut machine = Machine::new("0.1.0").await;
                 let two = machine.site.build("0.2.0", 50);
                 machine.plays("0.2.0", plays);
@@ -101,23 +99,16 @@ async fn killed_or_booted_at_any_moment_it_converges() {
                 for _ in 0..moment {
                     machine.step().await;
                 }
-                all_over &= machine.view().trial.is_none();
                 if boot {
-                    machine.boot().await
+                    machine.boot().await;
                 } else {
-                    machine.kill_exec().await
+                    machine.kill_exec().await;
                 }
                 machine.settled().await;
                 assert_eq!(machine.runs(), (want.to_owned(), want.to_owned()), "{plays:?} {moment} {boot}");
                 assert_eq!(machine.view().ended.unwrap().order, order.digest());
             }
-            moments = moment;
-            // What hangs is waited for in steps that are all alike.
-            if all_over || moment == 40 {
-                break;
-            }
         }
-        assert!(moments > 3, "{plays:?}: {moments}");
     }
 }
 
@@ -155,7 +146,7 @@ async fn what_is_not_ordered_signed_and_newer_is_refused_and_nothing_changes() {
         ("an older order", order(&four, 0), four.clone(), "generation 0"),
         ("another with its number", same_number, four.clone(), "another agent order with generation 1"),
         ("a publisher nobody trusts", order(&foreign, 9), foreign, "no publisher"),
-        ("no signature", order(&unsigned, 9), unsigned, "no publisher"),
+        ("no signature", order(&unsigned, 9), unsigned, "signatures has 0"),
         ("another bundle", good.clone(), older.clone(), "the order names"),
         ("a cluster's", order(&rehearsal, 9), rehearsal, "driver"),
         ("another machine's", order(&arm, 9), arm, "aarch64"),

@@ -80,7 +80,9 @@ async fn what_a_compromised_agent_hands_over_does_not_run() {
     let stopped = carry_out(&program, good.clone(), Some(&damaged)).await.unwrap_err();
     assert!(matches!(stopped, RemoteError::Stopped(_)), "{stopped}");
     assert!(program.clusters().is_empty());
-    refused(&program, good.clone(), Some(&vec![0; 9 << 20]), "over the bound").await;
+    refused(&program, good.clone(), Some(&vec![0; (9 << 20) + 1]), "not the one of the order").await;
+    let large = vec![0; qb_exec::limits::BUNDLE_BYTES + 1];
+    refused(&program, good.clone(), Some(&large), "over the bound").await;
 
     // The good one, and then everything older than it.
     carry_out(&program, good.clone(), Some(&bundle)).await.unwrap();
