@@ -25,6 +25,7 @@ pub mod demo;
 pub mod hostile;
 pub mod http;
 pub mod lab;
+pub mod packages;
 pub mod process;
 pub mod relay;
 pub mod signals;

@@ -89,6 +89,11 @@ impl Relay {
         format!("{scheme}://localhost:{}", self.public.port())
     }
 
+    /// Where it looks for packages of agents: nothing is there unless a test puts it there.
+    pub fn packages(&self) -> PathBuf {
+        self.state.with_extension("packages")
+    }
+
     /// Starts it again with TLS: same key, same sites.
     ///
     /// # Errors
@@ -110,6 +115,7 @@ impl Relay {
             format!("--listen={}", self.address),
             format!("--url={}", self.url()),
             format!("--state={}", self.state.display()),
+            format!("--packages={}", self.packages().display()),
         ];
         if let Some(TlsFiles { certificate, key }) = &self.tls {
             args.push(format!("--tls-certificate={}", certificate.display()));

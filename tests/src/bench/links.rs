@@ -100,7 +100,7 @@ async fn all_up(links: &[UplinkHandle]) -> Result<()> {
 }
 
 /// A founded site of two nodes that says nothing.
-struct Idle {
+pub(super) struct Idle {
     nodes: [Arc<SecretKey>; 2],
     owner: SecretKey,
     state: SiteState,
@@ -111,7 +111,7 @@ struct Idle {
 }
 
 impl Idle {
-    fn found(number: u16, url: &str, relay: PublicKey) -> Result<Self> {
+    pub(super) fn found(number: u16, url: &str, relay: PublicKey) -> Result<Self> {
         let key = |part: u8| {
             let mut seed = [part; 32];
             seed[..2].copy_from_slice(&number.to_be_bytes());
@@ -149,7 +149,11 @@ impl Idle {
     }
 
     /// What `qb relay register` presents.
-    fn registration(&self) -> Result<Vec<u8>> {
+    pub(super) fn id(&self) -> qb_model::SiteId {
+        self.state.site()
+    }
+
+    pub(super) fn registration(&self) -> Result<Vec<u8>> {
         let action = Action::RelayRegister { org: self.org.clone(), key: self.relay };
         let intent = order(&self.state, 1, action)?.sign(&[&self.owner])?.to_bytes();
         let form = json!({ "v": 1, "charter": String::from_utf8(self.state.charter().to_vec())?,

@@ -7,6 +7,7 @@ mod attach;
 mod builds;
 mod idle;
 mod links;
+mod package;
 mod portal;
 mod through;
 mod writes;
@@ -77,6 +78,7 @@ pub fn run(wanted: Wanted) -> Result<()> {
         bench.site.stop()?;
     }
     admission.print()?;
+    package::measure(&binaries)?;
     links::measure(&binaries)?;
     if wanted.builds {
         builds::times()?;

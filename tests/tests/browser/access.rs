@@ -12,7 +12,7 @@ use super::{Fixture, SOON, pictures};
 const RULES: &str = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']";
 
 /// Width, colours, and the name of both.
-const LOOKS: [(u32, &str, &str); 3] =
+pub(super) const LOOKS: [(u32, &str, &str); 3] =
     [(1440, "light", "light"), (1440, "dark", "dark"), (360, "light", "narrow")];
 
 /// What makes a page wider than the window, if it is.

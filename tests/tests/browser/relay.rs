@@ -7,6 +7,7 @@ use qb_model::charter::Charter;
 use qb_model::trust::TrustState;
 use qb_tests::binaries::Binaries;
 use qb_tests::browser::Browser;
+use qb_tests::packages;
 use qb_tests::relay::Relay;
 use qb_tests::signing::Signatory;
 use qb_tests::site::{Layout, Site};
@@ -15,7 +16,7 @@ use qb_tests::wait::eventually;
 use serde_json::{Value, json};
 
 use super::proxy::Proxy;
-use super::{Fixture, SOON, ceiling, pictures, sign_in};
+use super::{Fixture, SOON, access, ceiling, pictures, sign_in};
 
 /// Last but one byte of its addresses, and the number of the relay's port.
 const NET: u8 = 54;
@@ -50,7 +51,10 @@ fn prepared() -> Result<Second> {
     site.ports_free()?;
     site.create()?;
     let proxy = Proxy::open(PORTS.1, PORTS.0)?;
-    let relay = Relay::open_behind(dir.path(), PORTS.0, PORTS.1, &binaries)?;
+    let mut relay = Relay::open_behind(dir.path(), PORTS.0, PORTS.1, &binaries)?;
+    packages::stock(&relay.packages(), 200_000)?;
+    relay.kill();
+    relay.start()?;
     let envelope = site.trust_relay(&relay.url(), relay.key, false)?;
     let charter = Charter::verify(&envelope)?;
     let id = charter.site_id();
@@ -69,6 +73,7 @@ fn story(s: &mut Second) -> Result<()> {
     s.f.browser.shows(SOON, "through the relay")?;
     s.f.browser.shows(SOON, "served by the relay's own page")?;
     s.f.browser.shows(SOON, "by this page's own code: verified, ")?;
+    add_machines(s, &url)?;
     swapped_key(s, &url)?;
     // Who shall carry a control plane is let in at a terminal.
     let far = format!("relay:{url}");
@@ -78,10 +83,56 @@ fn story(s: &mut Second) -> Result<()> {
     s.f.site.qb.ok(&["--door", &far, "node", "authorize", &print, "-y"])?;
     s.f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
     create_and_attach(s, &url)?;
+    nobody_knocks(s, &url)?;
     frozen(s, &url)?;
     two_heads(s, &url)?;
     ceiling::holds(&mut s.f, s.id, &url)?;
     gone_and_back(s, &url)
+}
+
+/// The relay's packages, with what its own digests are worth; and the machines that knock.
+fn add_machines(s: &mut Second, url: &str) -> Result<()> {
+    s.f.browser.go(&format!("{url}/lyon/add"))?;
+    for (width, scheme, look) in access::LOOKS.into_iter().chain([(360, "dark", "narrow-dark")]) {
+        s.f.browser.look(width, 900, scheme)?;
+        for shows in ["sha256sum -c", "this relay's word", "qb package line", "Compare and authorize 2 machines"] {
+            s.f.browser.shows(SOON, shows)?;
+        }
+        access::check(&s.f, &format!("/add at the relay, {look}"))?;
+        s.f.browser.picture(&pictures().join(format!("add-relay-{look}.png")))?;
+    }
+    s.f.browser.look(1440, 900, "light")?;
+    // What the page links to is what the command line verifies.
+    let b = &s.f.browser;
+    for (button, end, install) in [("deb", ".deb", "apt-get install ./"), ("rpm", ".rpm", "dnf install ./")] {
+        b.click(SOON, ".seg button", button)?;
+        b.shows(SOON, install)?;
+        let link = b.js("return document.querySelector('a[download]').href", &[])?;
+        let link = link.as_str().context("no link")?;
+        let wanted = format!("{url}/packages/{}/qb-agent{end}", s.id);
+        ensure!(link == wanted, "{link}, not {wanted}");
+    }
+    let verified = s.f.site.qb.json(&["package", "line", "--via", url])?;
+    let line = verified["line"].as_str().context("no line")?;
+    // White space is laid out anew on the page.
+    let shown = b.js("return [...document.querySelectorAll('.cmd code')].map(e => e.textContent)", &[])?;
+    ensure!(shown.as_array().is_some_and(|all| all.contains(&json!(line))), "not on the page: {line}\n{shown}");
+    Ok(())
+}
+
+/// Nobody waits a minute: the page's clock is set on instead.
+fn nobody_knocks(s: &mut Second, url: &str) -> Result<()> {
+    s.f.browser.go(&format!("{url}/lyon/add"))?;
+    s.f.browser.shows(SOON, "Waiting for the first knock")?;
+    s.f.browser.js("const now = Date.now.bind(Date); Date.now = () => now() + 61000;", &[])?;
+    s.f.browser.shows(SOON, "Nothing in a minute")?;
+    s.f.browser.shows(SOON, &format!("on port {}", PORTS.1))?;
+    for (width, scheme, look) in access::LOOKS {
+        s.f.browser.look(width, 900, scheme)?;
+        access::check(&s.f, &format!("/add without a knock, {look}"))?;
+        s.f.browser.picture(&pictures().join(format!("add-silent-{look}.png")))?;
+    }
+    s.f.browser.look(1440, 900, "light")
 }
 
 /// S30: the relay shows its own key as that of a machine; the words on the machine's console decide.

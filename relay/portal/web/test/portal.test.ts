@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { ClusterView, Event, NodeView } from '../src/api/views.ts';
+import type { ClusterView, Event, NodeView, PackagesView, PackageView } from '../src/api/views.ts';
 import { base64url, text, unbase64, unbase64url, utf8 } from '../src/signed/bytes.ts';
 import { actionName, parseIntent, PORTAL_SET, toPayload, type Action, type Intent, url } from '../src/signed/intent.ts';
 import { isName, labelFault, newUlid, siteText } from '../src/signed/names.ts';
@@ -11,6 +11,7 @@ import { list, sentence, verb } from '../src/signed/sentence.ts';
 import { isPlain, visible } from '../src/signed/strict.ts';
 import { age, clock, duration, hashGroups, plural, rfc3339, size, thousands } from '../src/state/format.ts';
 import { nodeFilter } from '../src/state/filter.ts';
+import { address, causes, installs, pick } from '../src/state/install.ts';
 import { tracks } from '../src/state/timeline.ts';
 import { lines } from '../src/ui/text.ts';
 import { EventLines } from '../src/state/lines.ts';
@@ -182,4 +183,22 @@ test('addresses of relays, as Rust takes them', () => {
   for (const good of ['https://relay.example', 'https://[::1]:8443/x', 'http://localhost', 'http://localhost:18554', 'http://127.0.0.1:1/a']) url.check(good, good);
   for (const bad of ['https://', 'https:///x', 'https://:1', 'http://relay.example', 'http://localhost.example', 'https://a@b', 'https://a?b'])
     assert.throws(() => url.check(bad, bad), bad);
+});
+
+test('packages: the one for the machine, where it lies, and why nobody knocks', () => {
+  const one = (format: string, arch: string): PackageView => ({ format, arch, version: '0.1.0-1', path: `/packages/qb1x/qb-agent.${format}`, file: `x.${format}`, size: 1, sha256: 'aa' });
+  const view: PackagesView = { url: 'https://relay.example', packages: [one('deb', 'arm64'), one('deb', 'amd64'), one('rpm', 'x86_64')], line: 'sh' };
+  assert.equal(pick(view, 'deb')?.arch, 'amd64');
+  assert.equal(pick(view, 'rpm')?.arch, 'x86_64');
+  assert.equal(pick({ ...view, packages: [] }, 'deb'), null);
+  assert.equal(pick(undefined, 'rpm'), null);
+  assert.equal(address(view, one('deb', 'amd64')), 'https://relay.example/packages/qb1x/qb-agent.deb');
+  for (const url of [null, '', 'javascript:alert(1)//', 'data:x', '//other.example']) assert.equal(address({ ...view, url }, one('deb', 'amd64')), null);
+  assert.equal(address(view, { ...one('deb', 'amd64'), path: '@other.example/x' }), null);
+  assert.equal(installs('deb', 'x.deb'), 'sudo apt-get install ./x.deb');
+  assert.equal(installs('rpm', 'x.rpm'), 'sudo dnf install ./x.rpm');
+  for (const relay of [null, 'https://relay.example', 'http://localhost:8480']) assert.equal(causes(relay, 'lyon').length, 3);
+  assert.match(causes('https://relay.example', 'lyon')[0]?.what ?? '', /relay\.example on port 443$/);
+  assert.match(causes('https://relay.example:8443', 'lyon')[0]?.what ?? '', /on port 8443$/);
+  assert.match(causes(null, 'lyon')[0]?.what ?? '', /port 7444$/);
 });

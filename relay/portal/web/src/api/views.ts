@@ -58,6 +58,24 @@ export interface SiteView {
   waiting_on: WaitingOn[];
 }
 
+/** A package of the site's agents, as a relay hands it out. */
+export interface PackageView {
+  format: string;
+  arch: string;
+  version: string;
+  path: string;
+  file: string;
+  size: number;
+  sha256: string;
+}
+
+/** None at an agent's door. */
+export interface PackagesView {
+  url: string | null;
+  packages: PackageView[];
+  line: string | null;
+}
+
 export interface Facts {
   host: string;
   addresses: string[];

@@ -1,8 +1,8 @@
-// Add machines, bundles, admins and keys, policy; and the page of links for narrow windows.
+// Bundles, admins and keys, policy; and the page of links for narrow windows.
 
 import { signal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
-import { setShortcuts, shortcuts, sitePath, theme, toggleTheme } from '../state/app.ts';
+import { setShortcuts, shortcuts, theme, toggleTheme } from '../state/app.ts';
 import { asProblem } from '../api/client.ts';
 import type { Problem } from '../api/views.ts';
 import { data, useLive } from '../state/data.ts';
@@ -14,67 +14,8 @@ import { unbase64url } from '../signed/bytes.ts';
 import { fingerprint, words } from '../signed/names.ts';
 import { PORTAL_SET } from '../signed/intent.ts';
 import { Icon } from '../ui/icons.tsx';
-import { Chip, Cmd, Copy, Empty, Ident, Link, Loading, PageHead, ProblemCard, Since, Stale, Status, Time } from '../ui/parts.tsx';
+import { Chip, Cmd, Copy, Empty, Ident, Link, Loading, PageHead, ProblemCard, Stale, Status, Time } from '../ui/parts.tsx';
 import { pageHref, pageItems } from '../ui/menu.tsx';
-
-export function AddPage() {
-  const d = data.value;
-  const site = useLive(d?.site);
-  const nodes = useLive(d?.nodes) ?? [];
-  const knocking = nodes.filter((n) => n.state === 'waiting');
-  const name = d?.name ?? '';
-  return (
-    <>
-      <PageHead title="Add machines" sub="A machine with the package can only knock: it holds no secret of the site" />
-      <div class="two">
-        <section class="card">
-          <ol class="how">
-            <li>
-              <h2>Write the enrolment file</h2>
-              <p class="muted">It holds the charter of {name} and where to knock. On your computer:</p>
-              <Cmd>{`qb site enroll -o ${name}.enroll.json`}</Cmd>
-            </li>
-            <li>
-              <h2>Carry it to each machine</h2>
-              <p class="muted">Any way will do: it holds no secret.</p>
-              <Cmd>{`scp ${name}.enroll.json MACHINE:/etc/qb/site.enroll.json`}</Cmd>
-            </li>
-            <li>
-              <h2>Install the package and start the agent</h2>
-              <Cmd on="each machine">systemctl enable --now qb-agent</Cmd>
-              <p class="muted">It prints the words of the site and its own. The site's words are:</p>
-              <p class="words6">{site?.words}</p>
-            </li>
-            <li>
-              <h2>Compare and authorize</h2>
-              <p class="muted">On the machine, <code>qb-agent id</code> prints the same words as the portal shows.</p>
-              <Cmd>qb node authorize --waiting</Cmd>
-            </li>
-          </ol>
-        </section>
-        <section class="card">
-          <div class="ch"><h2>Knocking now</h2>{knocking.length > 0 ? <Chip tone="act">{knocking.length}</Chip> : null}</div>
-          {knocking.length === 0 ? (
-            <div class="pad">
-              <p class="muted">Waiting for the next knock. If a machine does not show up within a minute: no route to a seed on port 7444, a firewall, or the enrolment file of another site.</p>
-              <Cmd on="the machine">sudo qb doctor</Cmd>
-            </div>
-          ) : (
-            <ul class="rows">
-              {knocking.map((n) => (
-                <li key={n.id} data-row>
-                  <Ident of={n.id} />
-                  <span class="grow"><Link to={sitePath('nodes', n.name)} class="nm">{n.name}</Link><code class="block sub2">{n.fingerprint}</code></span>
-                  <span class="faint"><Since at={n.since} /></span>
-                </li>
-              ))}
-            </ul>
-          )}
-        </section>
-      </div>
-    </>
-  );
-}
 
 export function BundlesPage() {
   const d = data.value;

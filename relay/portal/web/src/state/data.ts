@@ -7,7 +7,7 @@ import { asProblem, get } from '../api/client.ts';
 import { visibleIn } from '../signed/strict.ts';
 import { Memory } from './memory.ts';
 import { Proof } from './proof.ts';
-import type { AdminView, AlertView, BundleView, ClusterView, Event, IntentView, NodeView, Problem, SiteView } from '../api/views.ts';
+import type { AdminView, AlertView, BundleView, ClusterView, Event, IntentView, NodeView, PackagesView, Problem, SiteView } from '../api/views.ts';
 
 /** A list or object of the API, with its age and its last error. */
 export class Resource<T> {
@@ -54,6 +54,7 @@ export class SiteData {
   readonly bundles: Resource<BundleView[]>;
   readonly intents: Resource<IntentView[]>;
   readonly alerts: Resource<AlertView[]>;
+  readonly packages: Resource<PackagesView>;
   /** Newest first. */
   readonly events: Signal<Event[]> = signal([]);
   readonly memory = new Memory();
@@ -68,6 +69,7 @@ export class SiteData {
     this.bundles = new Resource(`${base}/bundles`, 30_000);
     this.intents = new Resource(`${base}/intents`, 10_000);
     this.alerts = new Resource(`${base}/alerts`, 5_000);
+    this.packages = new Resource(`${base}/packages`, 30_000);
     this.proof = new Proof(name, base);
     effect(() => {
       if (this.site.value.value) this.memory.look(this.site.value.value);
@@ -79,7 +81,7 @@ export class SiteData {
   }
 
   all(): Resource<unknown>[] {
-    return [this.site, this.nodes, this.clusters, this.admins, this.bundles, this.intents, this.alerts] as Resource<unknown>[];
+    return [this.site, this.nodes, this.clusters, this.admins, this.bundles, this.intents, this.alerts, this.packages] as Resource<unknown>[];
   }
 
   private dirty = new Set<Resource<unknown>>();

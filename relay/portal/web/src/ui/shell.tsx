@@ -28,7 +28,8 @@ import { PreflightPage } from '../pages/preflight.tsx';
 import { AlertsPage } from '../pages/alerts.tsx';
 import { EventsPage, IntentsPage } from '../pages/lists.tsx';
 import { AuditPage } from '../pages/audit.tsx';
-import { AddPage, BundlesPage, KeysPage, MorePage, PolicyPage } from '../pages/setup.tsx';
+import { AddPage } from '../pages/add.tsx';
+import { BundlesPage, KeysPage, MorePage, PolicyPage } from '../pages/setup.tsx';
 import { LoginPage } from '../pages/login.tsx';
 
 // One site at a time: its lists and its stream begin and end with it.
