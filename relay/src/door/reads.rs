@@ -1,6 +1,6 @@
 //! Views: from the gateway while there is a link, otherwise as they were, with their age.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use qb_model::attest::Attestation;
@@ -25,7 +25,7 @@ use crate::trust::Belief;
 
 /// Seeds in an enrolment file: one that answers will do, and relays are in it besides.
 const SEEDS: usize = 3;
-/// Where agents hear knocks unless they are told otherwise; they report only where their mesh is.
+/// Where agents hear knocks unless they are told otherwise; their reports have addresses and no ports.
 const KNOCK_PORT: u16 = 7444;
 
 /// A view, and when it was read if that was before.
@@ -240,17 +240,17 @@ pub(crate) fn enrolment(site: &LiveSite) -> Answer<String> {
 fn seeds(site: &LiveSite, belief: &Belief) -> Vec<SocketAddr> {
     let nodes = site.fold.get::<Vec<NodeView>>(Part::Nodes).map(|(nodes, _)| nodes).unwrap_or_default();
     let members = nodes.iter().filter_map(|node| {
-        let mesh = node.facts.as_ref()?.addresses.first()?;
-        Some((belief.roster.entry(&node.id)?, node.id, mesh.as_str()))
+        let address = node.facts.as_ref()?.addresses.first()?;
+        Some((belief.roster.entry(&node.id)?, node.id, address.as_str()))
     });
     first_seeds(members)
 }
 
-/// Of members, with the record that let each in and where its mesh is.
+/// Of members, with the record that let each in and the address that its agent listens on.
 fn first_seeds<'a>(members: impl Iterator<Item = (u64, NodeId, &'a str)>) -> Vec<SocketAddr> {
-    let addresses = members.filter_map(|(entry, node, mesh)| {
-        let mesh: SocketAddr = mesh.parse().ok()?;
-        Some((entry, node, SocketAddr::new(mesh.ip(), KNOCK_PORT)))
+    let addresses = members.filter_map(|(entry, node, address)| {
+        let ip = address.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified())?;
+        Some((entry, node, SocketAddr::new(ip, KNOCK_PORT)))
     });
     let mut all: Vec<_> = addresses.collect();
     all.sort_unstable();
@@ -275,12 +275,17 @@ mod tests {
     #[test]
     fn seeds_are_of_the_members_that_came_first_and_of_addresses_only() {
         let node = |n: u8| NodeId([n; 32]);
-        let first =
-            [(7, node(9), "10.0.0.9:7443"), (1, node(8), "10.0.0.8:7443"), (1, node(2), "[fd00::2]:7443")];
+        let first = [(7, node(9), "10.0.0.9"), (1, node(8), "10.0.0.8"), (1, node(2), "fd00::2")];
         let seeds = first_seeds(first.into_iter());
         let text: Vec<String> = seeds.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["[fd00::2]:7444", "10.0.0.8:7444", "10.0.0.9:7444"]);
-        let later = [(8, node(0), "10.0.0.1:7443"), (0, node(1), "token=abc"), (0, node(3), "")];
+        let later = [
+            (8, node(0), "10.0.0.1"),
+            (0, node(1), "token=abc"),
+            (0, node(3), ""),
+            (0, node(4), "0.0.0.0"),
+            (0, node(5), "10.0.0.1:7443"),
+        ];
         assert_eq!(first_seeds(later.into_iter().chain(first)), seeds);
     }
 }

@@ -14,7 +14,7 @@ use crate::site::FakeSite;
 pub(crate) fn facts(number: u8) -> Facts {
     Facts {
         host: FakeSite::host(number),
-        addresses: vec![format!("127.0.1.{number}:7300")],
+        addresses: vec![format!("127.0.1.{number}")],
         cores: 4,
         memory_bytes: 1,
         disk_bytes: 2,

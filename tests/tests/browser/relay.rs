@@ -95,7 +95,9 @@ fn add_machines(s: &mut Second, url: &str) -> Result<()> {
     s.f.browser.go(&format!("{url}/lyon/add"))?;
     for (width, scheme, look) in access::LOOKS.into_iter().chain([(360, "dark", "narrow-dark")]) {
         s.f.browser.look(width, 900, scheme)?;
-        for shows in ["sha256sum -c", "this relay's word", "qb package line", "Compare and authorize 2 machines"] {
+        for shows in
+            ["sha256sum -c", "this relay's word", "qb package line", "Compare and authorize 2 machines"]
+        {
             s.f.browser.shows(SOON, shows)?;
         }
         access::check(&s.f, &format!("/add at the relay, {look}"))?;
@@ -116,7 +118,10 @@ fn add_machines(s: &mut Second, url: &str) -> Result<()> {
     let line = verified["line"].as_str().context("no line")?;
     // White space is laid out anew on the page.
     let shown = b.js("return [...document.querySelectorAll('.cmd code')].map(e => e.textContent)", &[])?;
-    ensure!(shown.as_array().is_some_and(|all| all.contains(&json!(line))), "not on the page: {line}\n{shown}");
+    ensure!(
+        shown.as_array().is_some_and(|all| all.contains(&json!(line))),
+        "not on the page: {line}\n{shown}"
+    );
     Ok(())
 }
 

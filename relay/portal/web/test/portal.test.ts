@@ -199,6 +199,6 @@ test('packages: the one for the machine, where it lies, and why nobody knocks', 
   assert.equal(installs('rpm', 'x.rpm'), 'sudo dnf install ./x.rpm');
   for (const relay of [null, 'https://relay.example', 'http://localhost:8480']) assert.equal(causes(relay, 'lyon').length, 3);
   assert.match(causes('https://relay.example', 'lyon')[0]?.what ?? '', /relay\.example on port 443$/);
-  assert.match(causes('https://relay.example:8443', 'lyon')[0]?.what ?? '', /on port 8443$/);
+  assert.match(causes('https://relay.example:8443', 'lyon')[0]?.what ?? '', /to relay\.example on port 8443$/);
   assert.match(causes(null, 'lyon')[0]?.what ?? '', /port 7444$/);
 });

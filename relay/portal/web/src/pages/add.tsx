@@ -39,7 +39,7 @@ function FromRelay({ view, site }: { view: PackagesView; site: SiteView | undefi
   return (
     <>
       <section class="card">
-        <div class="ch"><h2>One line</h2><span class="faint end">x86-64, any of these systems</span></div>
+        <div class="ch"><h2>One line</h2><span class="faint end">x86-64: Debian, Ubuntu, RHEL, Rocky, SUSE</span></div>
         <div class="cb">
           <p class="muted">Paste it on each machine. It picks deb or rpm, checks the digest, and installs.</p>
           <Cmd on="each machine">{view.line ?? ''}</Cmd>
@@ -150,7 +150,7 @@ function Knocking({ knocking, relay, site }: { knocking: NodeView[]; relay: stri
       ) : (
         <div class="pad">
           <p role="status">Waiting for the first knock.</p>
-          <p class="num muted">{seconds} s</p>
+          <p class="muted">{seconds} s</p>
           {seconds >= PATIENCE ? (
             <>
               <p class="gap"><b>Nothing in a minute. Likely causes, on the machine:</b></p>

@@ -41,7 +41,7 @@ export function causes(relay: string | null, site: string): { what: string; comm
   const host = relay.replace(/^https?:\/\//, '');
   const port = /:(\d+)$/.exec(host)?.[1] ?? (relay.startsWith('https') ? '443' : '80');
   return [
-    { what: `It has no way to ${host} on port ${port}`, command: `curl -sS ${relay}/healthz` },
+    { what: `It has no way to ${host.replace(/:\d+$/, '')} on port ${port}`, command: `curl -sS ${relay}/healthz` },
     { what: 'A proxy stands between, or opens TLS', command: 'journalctl -u qb-agent -n 20' },
     words,
   ];
