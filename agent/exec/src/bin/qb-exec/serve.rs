@@ -1,6 +1,6 @@
 //! `qb-exec serve`: composes the executor, its socket and the init system.
 
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -162,9 +162,7 @@ fn listen(path: &Path, user: User) -> Result<UnixListener> {
     if !dir.exists() {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir);
         made.with_context(|| format!("cannot make {}", dir.display()))?;
-        if group.is_some() {
-            rustix::fs::chown(dir, None, group).with_context(|| format!("cannot chown {}", dir.display()))?;
-        }
+        give(dir, group)?;
     }
     // Left behind by a process that was killed; the directory's lock says that none lives.
     match std::fs::remove_file(path) {
@@ -175,10 +173,19 @@ fn listen(path: &Path, user: User) -> Result<UnixListener> {
     }
     let listener = UnixListener::bind(path).with_context(|| format!("cannot open the socket {shown}"))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    if group.is_some() {
-        rustix::fs::chown(path, None, group).with_context(|| format!("cannot chown {shown}"))?;
-    }
+    give(path, group)?;
     Ok(listener)
+}
+
+/// Gives a path to a group, unless it is the group's: what a service whose group that is makes belongs to it
+/// already, and its unit forbids it to change owners at all.
+fn give(path: &Path, group: Option<rustix::fs::Gid>) -> Result<()> {
+    let failed = || format!("cannot give {} to the agent's group", path.display());
+    let Some(group) = group else { return Ok(()) };
+    if std::fs::metadata(path).with_context(failed)?.gid() == group.as_raw() {
+        return Ok(());
+    }
+    rustix::fs::chown(path, None, Some(group)).with_context(failed)
 }
 
 /// Tells the init system how it is, for as long as it runs.
