@@ -114,7 +114,9 @@ async fn run(cli: Cli) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    tracing::info!(%url, %listen, key = %relay.public_key(), "relay listens; sites trust it by this key");
+    // In the text as well: in a journal fields are not what a person reads.
+    let key = relay.public_key();
+    tracing::info!(%url, %listen, %key, "relay listens at {url}; sites trust it by its key {key}");
     let attended = relay.clone();
     let ended = tokio::select! {
         ended = qb_relay::serve(relay, listener, stop) => ended,
