@@ -14,7 +14,7 @@ mod rate;
 mod shelf;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
@@ -46,8 +46,11 @@ pub(crate) struct Packages {
     rate: Rate,
     hashing: Semaphore,
     /// SHA-256 of a site's package in hex, with that of the enrolment file it is made with.
-    digests: Mutex<BTreeMap<(SiteId, usize), (String, Arc<str>)>>,
+    digests: Mutex<Digests>,
 }
+
+/// By site and number of the kind: that of the enrolment file, and that of the package.
+type Digests = BTreeMap<(SiteId, usize), (String, Arc<str>)>;
 
 /// A package that is ready to be sent.
 struct Ready {
@@ -122,7 +125,7 @@ impl Packages {
         Ok((package, sha256))
     }
 
-    fn digests(&self) -> std::sync::MutexGuard<'_, BTreeMap<(SiteId, usize), (String, Arc<str>)>> {
+    fn digests(&self) -> MutexGuard<'_, Digests> {
         // Whole after every statement, so a panic elsewhere does not spoil it.
         self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,24 +151,18 @@ pub(crate) fn routes() -> Router<Arc<Relay>> {
 }
 
 /// One download more of whoever asks.
-fn admitted(relay: &Relay, peer: Option<Extension<Peer>>) -> Result<(), Response> {
+fn admitted(relay: &Relay, peer: Option<Extension<Peer>>) -> Answer<()> {
     let from = peer.and_then(|Extension(Peer(from))| from);
     relay.packages.rate.admit(from, Instant::now()).map_err(|wait| {
-        let seconds = wait.as_secs() + 1;
-        let problem = Problem::new(
-            "busy",
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many downloads",
-            "This address began very many downloads.",
-            format!("try again in {seconds} s"),
-        );
-        ([(header::RETRY_AFTER, seconds.to_string())], problem).into_response()
+        let (status, title) = (StatusCode::TOO_MANY_REQUESTS, "Too many downloads");
+        let remedy = format!("try again in {} s", wait.as_secs() + 1);
+        Problem::new("busy", status, title, "This address began very many downloads.", remedy)
     })
 }
 
-fn vendors(relay: &Relay, at: usize, peer: Option<Extension<Peer>>) -> Result<Response, Response> {
+fn vendors(relay: &Relay, at: usize, peer: Option<Extension<Peer>>) -> Answer<Response> {
     admitted(relay, peer)?;
-    let kept = relay.packages.shelf.get(at).ok_or_else(|| no_package().into_response())?;
+    let kept = relay.packages.shelf.get(at).ok_or_else(no_package)?;
     let bytes = kept.vendor.bytes();
     Ok(sent(Ready {
         size: bytes.len(),
@@ -175,40 +172,27 @@ fn vendors(relay: &Relay, at: usize, peer: Option<Extension<Peer>>) -> Result<Re
     }))
 }
 
-async fn sites(
-    relay: &Relay,
-    at: usize,
-    peer: Option<Extension<Peer>>,
-    site: &str,
-) -> Result<Response, Response> {
+async fn sites(relay: &Relay, at: usize, peer: Option<Extension<Peer>>, site: &str) -> Answer<Response> {
     admitted(relay, peer)?;
-    let kept = relay.packages.shelf.get(at).ok_or_else(|| no_package().into_response())?;
-    let ready = async {
-        let site = known(relay, site)?;
-        let (package, sha256) = relay.packages.of_site(&site, (at, kept), &enrolment(&site)?).await?;
-        let name = file_name(&KINDS[at], kept, &site);
-        Ok(Ready { size: package.len(), chunks: package.chunks().into(), name, sha256 })
-    };
-    ready.await.map(sent).map_err(|problem: Problem| problem.into_response())
+    let kept = relay.packages.shelf.get(at).ok_or_else(no_package)?;
+    let site = known(relay, site)?;
+    let (package, sha256) = relay.packages.of_site(&site, (at, kept), &enrolment(&site)?).await?;
+    let name = file_name(&KINDS[at], kept, &site);
+    Ok(sent(Ready { size: package.len(), chunks: package.chunks().into(), name, sha256 }))
 }
 
 async fn sums(
     State(relay): State<Arc<Relay>>,
     peer: Option<Extension<Peer>>,
     Path(site): Path<String>,
-) -> Result<Response, Response> {
+) -> Answer<([(HeaderName, &'static str); 1], String)> {
     admitted(&relay, peer)?;
-    let listed = async {
-        if relay.packages.shelf.all().next().is_none() {
-            return Err(no_package());
-        }
-        let site = known(&relay, &site)?;
-        let view = relay.packages.view(&site, &relay.config.url).await?;
-        let line = |p: &PackageView| format!("{}  {}\n", p.sha256, p.file);
-        Ok(view.packages.iter().map(line).collect::<String>())
-    };
-    let text = listed.await.map_err(|problem| problem.into_response())?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+    relay.packages.shelf.all().next().ok_or_else(no_package)?;
+    let site = known(&relay, &site)?;
+    let view = relay.packages.view(&site, &relay.config.url).await?;
+    let line = |p: &PackageView| format!("{}  {}\n", p.sha256, p.file);
+    let text = view.packages.iter().map(line).collect();
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
 /// The site of an id, if its owners still trust this relay. What is no id, nobody's and a site that went

@@ -65,6 +65,7 @@ pub fn run(wanted: Wanted) -> Result<()> {
     builds::sizes(&binaries)?;
     let pinned = tempfile::tempdir()?;
     let binaries = binaries.pinned(pinned.path())?;
+    package::measure(&binaries)?;
     let mut admission = admission::Samples::default();
     for last in (1..=wanted.sites).map(|n| n == wanted.sites) {
         let temp = tempfile::Builder::new().prefix("qb-bench-").tempdir()?;
@@ -78,7 +79,6 @@ pub fn run(wanted: Wanted) -> Result<()> {
         bench.site.stop()?;
     }
     admission.print()?;
-    package::measure(&binaries)?;
     links::measure(&binaries)?;
     if wanted.builds {
         builds::times()?;
