@@ -66,12 +66,15 @@ fn it_is_one_line_that_says_where_from_and_what() {
     );
 }
 
+/// Programs that are found, by name, with what they do.
+type Programs<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn each_system_gets_its_own_package_by_its_own_program() {
     let digest = hex(b"the package");
     let sudo = ("sudo", "echo sudo >>$DIR/called; \"$@\"");
     let (user, root) = (("id", "echo 1000"), ("id", "echo 0"));
-    let cases: [(&[(&str, &str)], &str, &str, bool); 4] = [
+    let cases: [(Programs, &str, &str, bool); 4] = [
         (&[("apt-get", SAY), ("curl", LOAD), user, sudo], "deb", "apt-get -y install", true),
         (&[("dnf", SAY), ("curl", LOAD), root], "rpm", "dnf -y install", false),
         (&[("zypper", SAY), ("wget", LOAD), root], "rpm", "zypper -n install --allow-unsigned-rpm", false),
@@ -98,7 +101,7 @@ fn each_system_gets_its_own_package_by_its_own_program() {
 #[test]
 fn nothing_is_installed_that_is_not_what_the_line_names() {
     let digest = hex(b"the package");
-    let fakes: [(&str, &[(&str, &str)], &str); 3] = [
+    let fakes: [(&str, Programs, &str); 3] = [
         (
             "another package",
             &[("apt-get", SAY), ("curl", LOAD), ("id", "echo 0"), X86],
