@@ -215,7 +215,7 @@ fn a_deb_of_the_agent_is_upgraded() {
 }
 
 /// What a cluster that was given up left running.
-const WORKLOADS: &str = "systemctl stop qb-workloads.slice";
+const WORKLOADS: &str = "systemctl stop qb-workloads.slice qb.slice";
 
 /// Both formats ask in the same way.
 fn removals(case: Case, stopped: &'static [&'static str], unasked: &'static [&'static str]) {

@@ -62,8 +62,9 @@ pub fn line(of: &Line<'_>) -> Result<String, Unquotable> {
         format!("u=\"{relay}/packages/{site}\""),
         "r=; [ \"$(id -u)\" = 0 ] || r=sudo".to_owned(),
         "[ \"$(uname -m)\" = x86_64 ] || { echo \"qb: this machine is no x86_64\" >&2; exit 1; }".to_owned(),
+        // Anew, whatever is there: apt takes another site's package of the same version for this one.
         format!(
-            "if command -v apt-get >/dev/null; then f=deb s={deb} i=\"apt-get -y install\"; \
+            "if command -v apt-get >/dev/null; then f=deb s={deb} i=\"apt-get -y install --reinstall\"; \
              else f=rpm s={rpm} i=\"dnf -y install\"; \
              command -v dnf >/dev/null || i=\"zypper -n install --allow-unsigned-rpm\"; fi"
         ),
