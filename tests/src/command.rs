@@ -23,6 +23,8 @@ pub struct Qb {
     pub program: PathBuf,
     /// Its `config.toml`.
     pub config: PathBuf,
+    /// Issuers that this computer trusts, PEM, where a relay has a certificate; else the machine's own.
+    pub roots: Option<PathBuf>,
 }
 
 /// How a run of `qb` ended.
@@ -69,6 +71,9 @@ impl Qb {
         let mut command = Command::new(&self.program);
         for name in ["QB_SITE", "QB_DOOR", "QB_KEY", "QB_OUTPUT", "QB_WAIT"] {
             command.env_remove(name);
+        }
+        if let Some(roots) = &self.roots {
+            command.env("SSL_CERT_FILE", roots);
         }
         command.args(args).env("QB_CONFIG", &self.config).env("QB_NO_INPUT", "1").stdin(Stdio::null());
         command

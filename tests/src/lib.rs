@@ -9,6 +9,7 @@
 //!             command.rs   http.rs   signing.rs     `qb`, the API's socket, intents by hand
 //!             views.rs  wait.rs  signals.rs         what doors answer; conditions with deadlines
 //!             relay.rs  hostile.rs  browser.rs      the relay, one in the wrong hands, a real Chromium
+//!             lab/  fleet/                          hosts with systemd, a site on them from its packages
 //! ```
 //!
 //! Invariants: nothing of the product is linked but `qb-model`, and `qb-link` by `hostile.rs`, a relay in
@@ -22,6 +23,7 @@ pub mod binaries;
 pub mod browser;
 pub mod command;
 pub mod demo;
+pub mod fleet;
 pub mod hostile;
 pub mod http;
 pub mod lab;

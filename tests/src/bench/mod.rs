@@ -5,6 +5,7 @@
 mod admission;
 mod attach;
 mod builds;
+pub mod hosts;
 mod idle;
 mod links;
 mod package;

@@ -20,13 +20,17 @@ struct Options {
     /// Measure builds too, in a copy of the sources; takes minutes
     #[arg(long)]
     builds: bool,
+    /// Measure packages on hosts of the laboratory instead, as root
+    #[arg(long)]
+    lab: bool,
 }
 
 fn main() -> ExitCode {
     qb_tests::process::enter();
     let options = Options::parse();
     let wanted = Wanted { sites: options.sites, kills: options.kills, builds: options.builds };
-    match qb_tests::signals::listen().and_then(|()| bench::run(wanted)) {
+    let measure = || if options.lab { bench::hosts::run() } else { bench::run(wanted) };
+    match qb_tests::signals::listen().and_then(|()| measure()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("qb-bench: {e:#}");

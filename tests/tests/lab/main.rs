@@ -1,10 +1,14 @@
 //! The laboratory itself: hosts that boot, are cut off, killed and switched off, and leave nothing.
+//! And sites of qb in it, from packages: `story.rs`.
 //!
 //! As root, through `just test-lab`. Each test has a laboratory of its own.
 
 mod faults;
+mod faults_qb;
 mod hosts;
+mod story;
 mod sweep;
+mod upgrade;
 
 use std::time::Duration;
 
