@@ -45,17 +45,25 @@ lab *ARGS:
     @cargo build --locked --quiet -p qb-tests --bin qb-lab
     @target/debug/qb-lab "$@"
 
-# Tests of the laboratory and in it, as root; makes its root trees the first time, which takes minutes
-test-lab:
-    @.ci/setup lab
+# Tests of the laboratory and in it, as root; makes root trees and packages the first time, which takes minutes
+test-lab: web
+    @.ci/setup lab package zig
+    @.ci/packages
     cargo build --locked -p qb-tests --bins
-    target/debug/qb-lab prepare bookworm bullseye trixie >/dev/null
+    target/debug/qb-lab prepare bookworm bullseye >/dev/null
     target/debug/qb-lab prepare bookworm --include libfaketime >/dev/null
     @if command -v cargo-nextest >/dev/null; then \
-        cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
+        QB_BIN_DIR=target/portable cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
     else \
-        cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
+        QB_BIN_DIR=target/portable cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
     fi
+
+# Figures of the packages on hosts of the laboratory, as JSON lines, as root
+bench-lab: web
+    @.ci/setup lab package zig
+    @.ci/packages
+    cargo build --locked -p qb-tests --bins
+    QB_BIN_DIR=target/portable target/debug/qb-bench --lab
 
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
