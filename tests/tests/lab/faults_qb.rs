@@ -33,6 +33,7 @@ type Stage = (&'static str, fn(&mut Faults) -> Result<()>);
 
 const STAGES: &[Stage] = &[
     ("dark-boot", dark_boot),
+    ("crash-loop", crash_loop),
     ("corrupt-file", corrupt_file),
     ("foreign-file", foreign_file),
     ("foreign-package", foreign_package),
@@ -43,7 +44,6 @@ const STAGES: &[Stage] = &[
     ("no-dbus", no_dbus),
     ("full-disk", full_disk),
     ("read-only", read_only),
-    ("crash-loop", crash_loop),
 ];
 
 #[test]
@@ -300,6 +300,7 @@ fn crash_loop(faults: &mut Faults) -> Result<()> {
             .iter()
             .any(|a| a.rule == "agent-restarting" && a.subject.contains("h3") && a.resolved.is_none())
     };
+    ensure!(!raised(&alerts()?), "it is raised before anything fell");
     while !raised(&alerts()?) {
         ensure!(begun.elapsed() < LATE, "no alert: {:?}", alerts()?);
         let pid = faults.ill.property(AGENT, "MainPID")?;

@@ -14,7 +14,7 @@ use qb_tests::wait::eventually;
 use super::upgrade;
 
 /// The release of the last node.
-const OLD: Release = Release::Bookworm;
+const OLD: Release = Release::Bullseye;
 /// The cluster.
 const CLUSTER: &str = "clus100";
 
@@ -329,7 +329,7 @@ fn purge_refused(story: &mut Story) -> Result<()> {
         let ran = host.apt(&[verb, "qb-agent"])?;
         let said = format!("{}{}", ran.stdout, ran.stderr);
         ensure!(ran.code != 0, "apt-get {verb} went through: {said}");
-        for word in ["this machine carries clus100", "qb cluster detach clus100 h4", "qb-agent allow-removal"]
+        for word in ["this machine carries clus100", "qb cluster detach clus100 h4", "qb-exec allow-removal"]
         {
             ensure!(said.contains(word), "apt-get {verb} does not say {word:?}: {said}");
         }

@@ -66,7 +66,7 @@ fn runs(fleet: &Fleet, host: &Host, version: &str) -> Result<()> {
 pub(super) fn rolls(fleet: &Fleet, hosts: &[Host], first: &str) -> Result<()> {
     let before = hosts.iter().map(Host::workloads).collect::<Result<Vec<_>>>()?;
     let file = bundle(fleet, VERSION, &next()?)?;
-    fleet.near(2, &["agent", "upgrade", &file, "--first", first, "-y", "--wait=80s"])?.ended(0)?;
+    fleet.far(&["agent", "upgrade", &file, "--first", first, "-y", "--wait=80s"])?.ended(0)?;
     hosts.iter().try_for_each(|host| runs(fleet, host, VERSION))?;
     for (host, before) in hosts.iter().zip(before) {
         let now = host.workloads()?;
@@ -82,7 +82,7 @@ pub(super) fn halts(fleet: &Fleet, hosts: &[Host], first: &str) -> Result<()> {
     std::fs::copy("/bin/false", dir.join("qb-agent")).context("no program that fails")?;
     std::fs::copy(good.join("qb-exec"), dir.join("qb-exec"))?;
     let file = bundle(fleet, BROKEN, &dir)?;
-    let ran = fleet.near(2, &["agent", "upgrade", &file, "--first", first, "-y", "--wait=80s"])?;
+    let ran = fleet.far(&["agent", "upgrade", &file, "--first", first, "-y", "--wait=80s"])?;
     ensure!(ran.code != 0, "a broken version went through: {}", ran.stdout);
     let host = hosts.iter().find(|host| host.name() == first).context("no such host")?;
     host.eventually(LATE, "the upgrade is halted", |host| {
