@@ -103,7 +103,6 @@ fn starts(host: &Host) -> Result<()> {
 /// Memory and processor of the services that idle, beside one that is known.
 fn idle(fleet: &Fleet, hosts: &[Host]) -> Result<()> {
     let far = fleet.lab.host(crate::fleet::FAR);
-    let nodes: Vec<Node> = serde_json::from_value(fleet.local(&hosts[0], "/nodes")?)?;
     let units: Vec<_> = hosts
         .iter()
         .flat_map(|host| [AGENT, EXEC, BESIDE].map(|unit| (host, unit)))
@@ -117,6 +116,8 @@ fn idle(fleet: &Fleet, hosts: &[Host]) -> Result<()> {
         std::thread::sleep(LOOK);
     }
     let after = read()?;
+    // As it is at the end: voters are made of followers in the meantime.
+    let nodes: Vec<Node> = serde_json::from_value(fleet.local(&hosts[0], "/nodes")?)?;
     let took = began.elapsed().as_secs_f64() * rustix::param::clock_ticks_per_second() as f64;
     for (((host, unit), before), after) in units.iter().zip(before).zip(after) {
         let cpu = after.ticks.saturating_sub(before.ticks) as f64 / took;
