@@ -53,9 +53,9 @@ test-lab: web
     target/debug/qb-lab prepare bookworm bullseye >/dev/null
     target/debug/qb-lab prepare bookworm --include libfaketime >/dev/null
     @if command -v cargo-nextest >/dev/null; then \
-        QB_BIN_DIR=target/portable cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
+        QB_BIN_DIR="$PWD/target/portable" cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
     else \
-        QB_BIN_DIR=target/portable cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
+        QB_BIN_DIR="$PWD/target/portable" cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
     fi
 
 # Figures of the packages on hosts of the laboratory, as JSON lines, as root
@@ -63,7 +63,7 @@ bench-lab: web
     @.ci/setup lab package zig
     @.ci/packages
     cargo build --locked -p qb-tests --bins
-    QB_BIN_DIR=target/portable target/debug/qb-bench --lab
+    QB_BIN_DIR="$PWD/target/portable" target/debug/qb-bench --lab
 
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
@@ -102,8 +102,8 @@ fix: fmt
     cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
 
-# What CI runs
-ci: check build test smoke
+# What CI runs, as root: the laboratory needs that
+ci: check build test smoke test-lab
 
 # Builds everything, tests too
 build: web

@@ -334,6 +334,20 @@ impl<'a> Session<'a> {
         (self.here, self.api.client, self.key)
     }
 
+    /// Connects anew, to whatever door answers now, and logs in there: an agent that started again knows
+    /// no session of before.
+    ///
+    /// # Errors
+    /// No door answers, or it refuses this admin.
+    pub async fn reopen(&mut self) -> Result<(), CliError> {
+        let doors = self.ctx.doors(&self.here);
+        let mut key = self.key.take();
+        let client = self.ctx.client(&self.here, doors, &mut key).await;
+        self.key = key;
+        self.api = Api::new(client?, self.here.config.id);
+        Ok(())
+    }
+
     /// Whether a relay answers: what it shows of machines is its word.
     pub fn at_relay(&self) -> bool {
         self.api.client.door().relay().is_some()

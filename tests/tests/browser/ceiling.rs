@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use qb_model::action::{Action, KeyClass, NewKey, PORTAL_SET, Policy, RevokeMode, RevokeReason, Role};
 use qb_model::intent::{Anchor, Intent};
 use qb_model::trust::ACTIONS;
-use qb_model::{Digest, NodeId, PublicKey, SiteId};
+use qb_model::{Digest, Millis, NodeId, PublicKey, SiteId};
 use qb_tests::signing::Signatory;
 use qb_tests::site::ADMIN;
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
     let authorized =
         qb_model::action::AuthorizedNode { node, host: "node-2".parse()?, knock: Digest([9; 32]) };
     let intent = Digest([7; 32]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64;
     let mut all = ACTIONS.map(str::to_owned).to_vec();
     all.sort_unstable();
     let policy = Policy { browser_actions: all, ..Policy::default() };
@@ -116,5 +117,16 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
         Action::RelayRegister { org: "eve".parse()?, key: fresh()? },
         Action::IntentRelease { intent },
         Action::IntentCancel { intent },
+        Action::AgentUpgrade { bundle: intent, version: "9.0.0".parse()?, first: vec![node], batch: 1 },
+        Action::AgentUpgradeStop { upgrade: intent },
+        Action::TokenMint {
+            token: fresh()?,
+            uses: 1,
+            expires_ms: Millis(now + 3_600_000),
+            host: None,
+            addresses: Vec::new(),
+            labels: Vec::new(),
+        },
+        Action::TokenRevoke { token: fresh()? },
     ])
 }

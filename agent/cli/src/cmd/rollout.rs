@@ -6,7 +6,7 @@ use std::time::Duration;
 use qb_portal::view::{AgentUpgradeState, AgentUpgradeView, IntentView, NodeView};
 use tokio::time::Instant;
 
-use crate::ctx::Session;
+use crate::ctx::{Ctx, Session};
 use crate::error::{CliError, Exit};
 use crate::out::paint::{Paint, Tone};
 use crate::out::redraw::Redraw;
@@ -64,14 +64,14 @@ pub fn block(upgrade: &AgentUpgradeView, nodes: &[NodeView], clock: &Clock, pain
 }
 
 struct View<'a> {
-    session: &'a Session<'a>,
+    ctx: &'a Ctx,
     redraw: Option<Redraw>,
     told: BTreeMap<String, String>,
 }
 
 impl View<'_> {
     fn show(&mut self, upgrade: &AgentUpgradeView, nodes: &[NodeView]) {
-        let out = &self.session.ctx.out;
+        let out = &self.ctx.out;
         if out.quiet {
             return;
         }
@@ -94,7 +94,7 @@ impl View<'_> {
 ///
 /// # Errors
 /// Anything but done.
-pub async fn follow(session: &Session<'_>, view: &IntentView) -> Result<(), CliError> {
+pub async fn follow(session: &mut Session<'_>, view: &IntentView) -> Result<(), CliError> {
     let out = &session.ctx.out;
     if session.ctx.globals.no_wait {
         out.hint("It goes on. Look: qb agent list --watch");
@@ -113,10 +113,11 @@ pub async fn follow(session: &Session<'_>, view: &IntentView) -> Result<(), CliE
     }
 }
 
-async fn until(session: &Session<'_>, view: &IntentView) -> Result<(), CliError> {
+async fn until(session: &mut Session<'_>, view: &IntentView) -> Result<(), CliError> {
     let out = &session.ctx.out;
     let redraw = (out.live && !out.documents()).then(|| Redraw::new(console::Term::stderr()));
-    let mut shown = View { session, redraw, told: BTreeMap::new() };
+    let ctx = session.ctx;
+    let mut shown = View { ctx, redraw, told: BTreeMap::new() };
     let (begun, mut heard) = (Instant::now(), Instant::now());
     loop {
         match look(session).await {
@@ -134,8 +135,17 @@ async fn until(session: &Session<'_>, view: &IntentView) -> Result<(), CliError>
                     return Err(late(patience, upgrade.as_ref()));
                 }
             }
-            Err(error) if error.exit != Exit::Unreachable || heard.elapsed() > AWAY => return Err(error),
-            Err(_) => {}
+            // The agent of this door may be the one that starts again: it forgot the session.
+            Err(error) if matches!(error.exit, Exit::Unreachable | Exit::Refused) => {
+                if heard.elapsed() > AWAY {
+                    return Err(error);
+                }
+                match session.reopen().await {
+                    Err(error) if error.exit != Exit::Unreachable => return Err(error),
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(EVERY).await;
     }

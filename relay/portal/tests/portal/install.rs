@@ -78,7 +78,12 @@ fn each_system_gets_its_own_package_by_its_own_program() {
         (&[("apt-get", SAY), ("curl", LOAD), user, sudo], "deb", "apt-get -y install --reinstall", true),
         (&[("dnf", SAY), ("curl", LOAD), root], "rpm", "dnf -y install", false),
         (&[("zypper", SAY), ("wget", LOAD), root], "rpm", "zypper -n install --allow-unsigned-rpm", false),
-        (&[("apt-get", SAY), ("dnf", SAY), ("curl", LOAD), root], "deb", "apt-get -y install --reinstall", false),
+        (
+            &[("apt-get", SAY), ("dnf", SAY), ("curl", LOAD), root],
+            "deb",
+            "apt-get -y install --reinstall",
+            false,
+        ),
     ];
     for (fake, format, by, asked) in cases {
         let dir = tempfile::tempdir().unwrap();
