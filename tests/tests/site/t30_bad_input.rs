@@ -48,7 +48,8 @@ fn wrong_starts(site: &mut Site) -> Result<()> {
 
     let text = std::fs::read_to_string(&site.enrolment)?;
     let broken = site.dir.join("broken.json");
-    std::fs::write(&broken, text.replacen("\"v\": 1", "\"v\": 2", 1))?;
+    ensure!(text.starts_with("{\"v\":1,"), "{text}");
+    std::fs::write(&broken, text.replacen("\"v\":1", "\"v\":2", 1))?;
     let broken = broken.display().to_string();
     ends_with(&agent(site, "none", &broken, "127.0.41.99")?, &["v is 2", "newer agent"])?;
     // One character of the charter's payload: the signatures no longer hold.
