@@ -50,7 +50,7 @@ test-lab: web
     @.ci/setup lab package zig
     @.ci/packages
     cargo build --locked -p qb-tests --bins
-    target/debug/qb-lab prepare bookworm bullseye >/dev/null
+    target/debug/qb-lab prepare bookworm bullseye trixie >/dev/null
     target/debug/qb-lab prepare bookworm --include libfaketime >/dev/null
     @if command -v cargo-nextest >/dev/null; then \
         QB_BIN_DIR="$PWD/target/portable" cargo nextest run --locked -p qb-tests --features lab --test lab --no-fail-fast; \
