@@ -137,7 +137,7 @@ mod tests {
     use qb_model::charter::{CharterBody, Founder};
     use qb_model::dsse::{SecretKey, Signer as _};
     use qb_model::intent::{Anchor, Intent};
-    use qb_model::{Digest, Millis, Nonce16};
+    use qb_model::{Digest, Millis, Nonce16, SiteId};
 
     const ISSUED: Millis = Millis(1_800_000_000_000);
 
@@ -164,11 +164,9 @@ mod tests {
         body.sign(&[&key(1)]).to_bytes()
     }
 
-    /// An admission by the intent of whoever has key `by`, for node `who`.
-    fn admit(charter: &[u8], by: u8, who: u8) -> Admit {
-        let site = Charter::verify(charter).unwrap().site_id();
-        let (host, knock) = ("n".parse().unwrap(), Digest([9; 32]));
-        let intent = Intent {
+    /// An intent of Mira's.
+    fn of_mira(site: SiteId, action: Action) -> Intent {
+        Intent {
             v: 1,
             site,
             id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
@@ -178,9 +176,19 @@ mod tests {
             anchor: Anchor { index: 1, hash: Digest([8; 32]) },
             after: None,
             expect: Vec::new(),
-            action: Action::NodeAuthorize { nodes: vec![AuthorizedNode { node: node(who), host, knock }] },
+            action,
             note: None,
-        };
+        }
+    }
+
+    /// An admission by the intent of whoever has key `by`, for node `who`.
+    fn admit(charter: &[u8], by: u8, who: u8) -> Admit {
+        let site = Charter::verify(charter).unwrap().site_id();
+        let (host, knock) = ("n".parse().unwrap(), Digest([9; 32]));
+        let intent = of_mira(
+            site,
+            Action::NodeAuthorize { nodes: vec![AuthorizedNode { node: node(who), host, knock }] },
+        );
         let envelope = intent.sign(&[&key(by)]).unwrap().to_bytes();
         Admit { envelope, index: 7, trust_log: Vec::new(), members: Vec::new(), voters: Vec::new() }
     }
@@ -197,19 +205,7 @@ mod tests {
             addresses: Vec::new(),
             labels: Vec::new(),
         };
-        let intent = Intent {
-            v: 1,
-            site,
-            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
-            by: "mira".parse().unwrap(),
-            issued_ms: ISSUED,
-            expires_ms: ISSUED.plus(600_000),
-            anchor: Anchor { index: 1, hash: Digest([8; 32]) },
-            after: None,
-            expect: Vec::new(),
-            action: mint,
-            note: None,
-        };
+        let intent = of_mira(site, mint);
         let use_of =
             TokenUse { v: 1, site, node: node(who), voter: node(9), nonce: qb_model::Nonce([1; 32]) };
         let entry = TokenEntry {

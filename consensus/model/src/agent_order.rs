@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::action::Action;
-use crate::assignment::{AssignmentError, Citation, signed_intent};
-use crate::charter::Charter;
+use crate::assignment::{AssignmentError, Citation, signed_intent, trusted};
 use crate::ids::{Digest, Generation, Millis, NodeId, PublicKey, SiteId, Version};
-use crate::trust::{TrustEntry, replay_log};
+use crate::trust::TrustEntry;
 
 /// What a node's command says as its stage when it answers an agent order.
 pub const AGENT_STAGE: u8 = 255;
@@ -108,15 +107,7 @@ pub fn verify_agent_order(
         let (got, floor) = (order.generation, floor.generation);
         return Err(AssignmentError::Stale { got, floor });
     }
-    let trust_error = |e: String| AssignmentError::Trust(e);
-    let charter = Charter::verify(&grounds.charter).map_err(|e| trust_error(e.to_string()))?;
-    if charter.site_id() != floor.site {
-        return Err(AssignmentError::NotForMe);
-    }
-    let trust = replay_log(&charter, &grounds.trust_log).map_err(|e| trust_error(e.to_string()))?;
-    if !trust.contains(&floor.trust_head) {
-        return Err(trust_error("it does not contain the one that this node has seen".into()));
-    }
+    let trust = trusted(&grounds.charter, &grounds.trust_log, floor.site, &floor.trust_head)?;
     let (envelope, at) = &grounds.upgrade;
     let intent = signed_intent(envelope, &trust, &order.cites, *at)
         .map_err(|why| AssignmentError::Intent { what: "upgrading", why })?;

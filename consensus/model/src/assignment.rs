@@ -224,6 +224,25 @@ pub struct Floor {
     pub trust_head: Digest,
 }
 
+/// What a node trusts by a charter of its site and a log that contains the head it has seen.
+pub(crate) fn trusted(
+    charter: &[u8],
+    log: &[TrustEntry],
+    site: SiteId,
+    seen: &Digest,
+) -> Result<TrustState, AssignmentError> {
+    let trust_error = |e: String| AssignmentError::Trust(e);
+    let charter = Charter::verify(charter).map_err(|e| trust_error(e.to_string()))?;
+    if charter.site_id() != site {
+        return Err(AssignmentError::NotForMe);
+    }
+    let trust = replay_log(&charter, log).map_err(|e| trust_error(e.to_string()))?;
+    if !trust.contains(seen) {
+        return Err(trust_error("it does not contain the one that this node has seen".into()));
+    }
+    Ok(trust)
+}
+
 /// Verifies an order against signed intents alone: nothing that the agent says is believed. Returns it
 /// with the head of the trust log, which is the floor from now on.
 ///
@@ -241,15 +260,7 @@ pub fn verify(
         let (got, floor) = (assignment.generation, floor.generation);
         return Err(AssignmentError::Stale { got, floor });
     }
-    let trust_error = |e: String| AssignmentError::Trust(e);
-    let charter = Charter::verify(&grounds.charter).map_err(|e| trust_error(e.to_string()))?;
-    if charter.site_id() != floor.site {
-        return Err(AssignmentError::NotForMe);
-    }
-    let trust = replay_log(&charter, &grounds.trust_log).map_err(|e| trust_error(e.to_string()))?;
-    if !trust.contains(&floor.trust_head) {
-        return Err(trust_error("it does not contain the one that this node has seen".into()));
-    }
+    let trust = trusted(&grounds.charter, &grounds.trust_log, floor.site, &floor.trust_head)?;
     let order = cited("ordering", &grounds.order, &trust, &assignment.cites)?;
     let create = cited("creating", &grounds.create, &trust, &assignment.created_by)?;
     implied(&assignment, &order.action, &create.action)?;
