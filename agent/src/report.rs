@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How often facts that cost something to gather are gathered again: disk and memory among them.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 
+/// Members that are told at once by a node that knows of no voter.
+const MEMBERS: usize = 3;
+
 /// Reports for as long as the agent runs.
 pub async fn run(node: Arc<Node>) {
     let mut sequence = 0u64;
@@ -104,13 +107,23 @@ fn lock(busy: &Busy) -> MutexGuard<'_, BTreeSet<NodeId>> {
 
 /// Who is told: the voters. If this node is connected to none that it knows, for instance since others
 /// vote now than when it was last up, some members too: their answers say who votes.
-fn listeners(node: &Node) -> Vec<NodeId> {
+fn listeners(node: &Node, sequence: u64) -> Vec<NodeId> {
     let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
     let mut all: Vec<NodeId> = node.voters().into_iter().filter(|v| *v != node.id()).take(7).collect();
     if !all.iter().any(|v| connected.contains(v)) {
-        all.extend(connected.into_iter().filter(|n| *n != node.id()).take(3));
+        all.extend(in_turn(connected.into_iter().filter(|n| *n != node.id()).collect(), sequence));
     }
     all
+}
+
+/// Some of the connected members, others with each report: the only voter is among them in the end,
+/// wherever its key sorts.
+fn in_turn(mut members: Vec<NodeId>, sequence: u64) -> Vec<NodeId> {
+    if let Some(places) = u64::try_from(members.len()).ok().filter(|n| *n > 0) {
+        members.rotate_left((sequence % places) as usize);
+    }
+    members.truncate(MEMBERS);
+    members
 }
 
 /// Sends a report to every voter. Nobody is waited for: one voter that is dead must not make this node
@@ -122,7 +135,7 @@ fn send(node: &Arc<Node>, report: NodeReport, busy: &Busy) {
         return;
     }
     let report = Arc::new(report);
-    for voter in listeners(node) {
+    for voter in listeners(node, report.sequence) {
         if !lock(busy).insert(voter) {
             continue;
         }
@@ -173,8 +186,11 @@ fn learn(node: &Node, answer: &ReportAnswer) {
     }
     if !node.raft().voters.contains_key(&node.raft().raft_id.unwrap_or_default()) {
         let kept = node.keep(|held| {
-            held.voters.clone_from(&answer.voters);
-            held.voters.sort();
+            // Who has just started, or follows, may not know yet: nobody is not news.
+            if !answer.voters.is_empty() {
+                held.voters.clone_from(&answer.voters);
+                held.voters.sort();
+            }
             held.addresses.clone_from(&answer.addresses);
         });
         if let Err(e) = kept {
@@ -230,4 +246,19 @@ pub async fn board(node: &Arc<Node>) -> Board {
         board.retain(|n| state.nodes().contains_key(n) || *n == node.id());
     }
     board.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn whoever_votes_is_told_in_the_end() {
+        let members: Vec<NodeId> = (1..=9).map(|n| NodeId([n; 32])).collect();
+        let told: BTreeSet<NodeId> = (0..9).flat_map(|sequence| in_turn(members.clone(), sequence)).collect();
+        assert_eq!(told.len(), members.len());
+        assert!(in_turn(members, 7).len() == MEMBERS && in_turn(Vec::new(), 7).is_empty());
+    }
 }
