@@ -186,11 +186,7 @@ fn learn(node: &Node, answer: &ReportAnswer) {
     }
     if !node.raft().voters.contains_key(&node.raft().raft_id.unwrap_or_default()) {
         let kept = node.keep(|held| {
-            // Who has just started, or follows, may not know yet: nobody is not news.
-            if !answer.voters.is_empty() {
-                held.voters.clone_from(&answer.voters);
-                held.voters.sort();
-            }
+            take_over(&mut held.voters, &answer.voters);
             held.addresses.clone_from(&answer.addresses);
         });
         if let Err(e) = kept {
@@ -200,6 +196,15 @@ fn learn(node: &Node, answer: &ReportAnswer) {
             // Who follows the log must know of voters that the log, not followed yet, speaks of.
             consensus.set_voter_hints(node.voters().into_iter().filter(|v| *v != node.id()).collect());
         }
+    }
+}
+
+/// Takes over who votes, as a member tells it. Who has just started, or follows, may not know yet: nobody
+/// is not news.
+fn take_over(held: &mut Vec<NodeId>, told: &[NodeId]) {
+    if !told.is_empty() {
+        *held = told.to_vec();
+        held.sort();
     }
 }
 
@@ -253,6 +258,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn who_knows_no_voter_makes_nobody_forget() {
+        let (one, two) = (NodeId([1; 32]), NodeId([2; 32]));
+        let mut held = vec![one];
+        take_over(&mut held, &[]);
+        assert_eq!(held, [one]);
+        take_over(&mut held, &[two, one]);
+        assert_eq!(held, [one, two]);
+    }
 
     #[test]
     fn whoever_votes_is_told_in_the_end() {
