@@ -29,7 +29,7 @@ use crate::wait::eventually;
 
 pub use issuer::Issuer;
 pub use looks::{AGENT, EXEC, Id, RELAY};
-pub use packages::Packages;
+pub use packages::{Packages, beside};
 
 /// The host of the relay.
 pub const FAR: u8 = 1;

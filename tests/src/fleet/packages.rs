@@ -8,6 +8,20 @@ use anyhow::{Context as _, Result, ensure};
 /// Variable that names another directory of packages than `target/packages`.
 pub(super) const PACKAGES: &str = "QB_PACKAGES";
 
+/// The folder that a variable names, else the one of this name in the directory that cargo builds in: the nearest
+/// above this program. (Cargo's own mark of that directory is absent where something else made it first.)
+///
+/// # Errors
+/// This program does not find its own file.
+pub fn beside(variable: &str, name: &str) -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os(variable) {
+        return Ok(PathBuf::from(dir));
+    }
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let found = own.ancestors().map(|dir| dir.join(name)).find(|dir| dir.is_dir());
+    Ok(found.unwrap_or_else(|| Path::new("target").join(name)))
+}
+
 /// A directory of packages.
 #[derive(Debug, Clone)]
 pub struct Packages {
@@ -19,16 +33,9 @@ impl Packages {
     /// From `QB_PACKAGES`, else `packages` in the directory that cargo builds in.
     ///
     /// # Errors
-    /// There are none.
+    /// There are none, or this program does not find its own file.
     pub fn find() -> Result<Self> {
-        let dir = match std::env::var_os(PACKAGES) {
-            Some(dir) => PathBuf::from(dir),
-            None => {
-                let own = std::env::current_exe().context("cannot find this program's own file")?;
-                let above = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-                above.unwrap_or(Path::new("target")).join("packages")
-            }
-        };
+        let dir = beside(PACKAGES, "packages")?;
         let all = Self { dir };
         for name in ["qb-agent", "qb-relay"] {
             all.deb(name)?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use qb_tests::fleet::{AGENT, EXEC, Fleet, LATE};
+use qb_tests::fleet::{AGENT, EXEC, Fleet, LATE, beside};
 use qb_tests::lab::Host;
 
 /// Variable that names the folder of programs of another version than the packages'.
@@ -16,14 +16,7 @@ const BROKEN: &str = "0.1.2";
 
 /// The programs of the other version, as `just portable-next` makes them.
 fn next() -> Result<PathBuf> {
-    let dir = match std::env::var_os(NEXT) {
-        Some(dir) => PathBuf::from(dir),
-        None => {
-            let own = std::env::current_exe().context("cannot find this program's own file")?;
-            let above = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-            above.unwrap_or(Path::new("target")).join("portable-next")
-        }
-    };
+    let dir = beside(NEXT, "portable-next")?;
     for program in ["qb-agent", "qb-exec"] {
         ensure!(
             dir.join(program).is_file(),
