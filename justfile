@@ -58,6 +58,15 @@ test-lab: web
         QB_BIN_DIR="$PWD/target/portable" cargo test --locked -p qb-tests --features lab --test lab --no-fail-fast -- --test-threads=1; \
     fi
 
+# A real cluster's whole life in the laboratory, as root; compiles Kubernetes the first time, which takes ten minutes
+test-kubernetes: web
+    @.ci/setup lab package zig kubernetes
+    @.ci/packages
+    cargo build --locked -p qb-tests -p qb-cli --bins
+    target/debug/qb-lab kubernetes --version v1.20.2 >/dev/null
+    target/debug/qb-lab kubernetes --version v1.20.3 >/dev/null
+    QB_BIN_DIR="$PWD/target/portable" cargo test --locked -p qb-tests --features lab --test kubernetes --no-fail-fast -- --test-threads=1 --nocapture
+
 # Figures of the packages on hosts of the laboratory, as JSON lines, as root
 bench-lab: web
     @.ci/setup lab package zig

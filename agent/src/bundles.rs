@@ -1,80 +1,215 @@
-//! Bundles between nodes: each is verified before it is kept, and kept by more nodes than the one
-//! that it was pushed to.
+//! Bundles between nodes. Every node that wants one fetches it in chunks from whoever has them, each
+//! verified before it is written; [`choose`] decides whom to ask. They are kept by more nodes than the one
+//! that they were pushed to, and deleted when nothing names them any more.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bundles/fetch.rs` | one bundle on its way here |
+//! | `bundles/push.rs` | one that comes through the door |
+//! | `bundles/origin.rs` | a mirror, a folder, a file on a stick |
 
-use std::sync::Arc;
-use std::time::Duration;
+mod fetch;
+mod origin;
+pub(crate) mod push;
 
-use qb_mesh::Lane;
-use qb_model::{Digest, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use qb_model::{Digest, Name, PublicKey};
+use tokio::sync::watch;
+
+use crate::blobs::bitmap::Bitmap;
+use crate::blobs::kept;
 use crate::daemon::SMALL_SITE;
 use crate::node::Node;
-use crate::rpc::{BlobPart, BlobRequest, kind};
+use crate::rpc::{BlobHave, BlobPart, BlobRequest};
+use origin::Inbox;
 
-/// Deadline of one part of a bundle.
-const PART: Duration = Duration::from_secs(10);
+/// Longest wait for a bundle before its state is told: who waits asks again.
+const WAIT: Duration = Duration::from_secs(20);
 /// Pause before a bundle that nobody had is asked for again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Pause between two looks into the folder of files that somebody brings.
+const LOOK: Duration = Duration::from_secs(5);
+/// Pause between two looks at what may be deleted.
+const SWEEP: Duration = Duration::from_secs(600);
 
-/// The bundle, from this node or from any connected one that holds it.
-pub async fn get(node: &Arc<Node>, digest: &Digest) -> Result<Vec<u8>, String> {
-    if let Some(bytes) = node.blobs.read(digest).map_err(|e| e.to_string())? {
-        return Ok(bytes);
-    }
-    let peers = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
-    let count = peers.len();
-    for peer in peers {
-        let Ok(bytes) = download(node, peer, digest).await else { continue };
-        let keys: Vec<_> = node.site().trust().publishers().keys().copied().collect();
-        let verified = qb_drivers::bundle::verify_bundle(&bytes, &keys).is_ok_and(|v| v.digest() == *digest);
-        if verified {
-            node.blobs.write(digest, &bytes).map_err(|e| e.to_string())?;
-            return Ok(bytes);
-        }
-        tracing::warn!(%peer, "a peer sent a bundle that is not the one asked for");
-    }
-    Err(format!("no node holds it: {count} asked"))
+/// Bundles that are on their way here, and how far they are.
+#[derive(Debug, Default)]
+pub struct Fetches(Mutex<BTreeMap<Digest, Arc<Fetching>>>);
+
+/// A bundle on its way.
+#[derive(Debug)]
+pub struct Fetching {
+    /// How far it is, in words; none when it ended.
+    said: watch::Sender<Option<String>>,
+    /// What others should know of it.
+    told: Mutex<Told>,
 }
 
-async fn download(node: &Arc<Node>, peer: NodeId, digest: &Digest) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    loop {
-        let request = BlobRequest { digest: *digest, offset: bytes.len() as u64 };
-        let part: BlobPart =
-            node.ask_on(Lane::Bulk, peer, kind::BLOB, &request, PART).await.map_err(|e| e.to_string())?;
-        if part.total > crate::blobs::MAX_BUNDLE {
-            return Err("too large".into());
-        }
-        bytes.extend_from_slice(&part.bytes);
-        if bytes.len() as u64 >= part.total || part.bytes.is_empty() {
-            return Ok(bytes);
-        }
+/// What nodes tell each other of a bundle on its way.
+#[derive(Debug, Clone)]
+struct Told {
+    /// Whether a node that has it whole, or a mirror, is reached; yes until it was looked.
+    reaches: bool,
+    /// What was asked of such.
+    coming: Bitmap,
+}
+
+impl Fetching {
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        // Replaced as a whole.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Fetches the bundles of all clusters and of an upgrade of agents ahead of need, so that the death of the node that one was
-/// pushed to strands nobody: every node of a small site, the voters of a larger one.
+impl Fetches {
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Arc<Fetching>>> {
+        // Handles go in and out whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bundle, if it is on its way.
+    fn get(&self, digest: &Digest) -> Option<Arc<Fetching>> {
+        self.all().get(digest).cloned()
+    }
+
+    /// Which are on their way.
+    fn digests(&self) -> BTreeSet<Digest> {
+        self.all().keys().copied().collect()
+    }
+}
+
+/// The keys of publishers that the site accepts.
+pub(crate) fn publishers(node: &Node) -> Vec<PublicKey> {
+    node.site().trust().publishers().keys().copied().collect()
+}
+
+/// The bundle's file, from this node or from whoever has it.
+///
+/// # Errors
+/// How far it is, or why it does not come.
+pub async fn get(node: &Arc<Node>, digest: &Digest) -> Result<Arc<File>, String> {
+    let open = || node.blobs.open_file(digest).map_err(|e| e.to_string());
+    if let Some(file) = open()? {
+        return Ok(file);
+    }
+    let fetching = begin(node, digest);
+    let mut said = fetching.said.subscribe();
+    let ended = tokio::time::timeout(WAIT, said.wait_for(Option::is_none)).await.is_ok();
+    if let Some(file) = open()? {
+        return Ok(file);
+    }
+    let words = if ended { None } else { said.borrow().clone() };
+    Err(words.unwrap_or_else(|| "it was cut short".to_owned()))
+}
+
+/// Fetches a bundle on a task of its own; one that is on its way is not begun again.
+fn begin(node: &Arc<Node>, digest: &Digest) -> Arc<Fetching> {
+    let mut all = node.fetches.all();
+    if let Some(fetching) = all.get(digest) {
+        return Arc::clone(fetching);
+    }
+    let said = watch::Sender::new(Some("nobody was asked yet".to_owned()));
+    let told = Mutex::new(Told { reaches: true, coming: Bitmap::default() });
+    let fetching = Arc::new(Fetching { said, told });
+    all.insert(*digest, Arc::clone(&fetching));
+    let (held, digest, fetched) = (node.clone(), *digest, Arc::clone(&fetching));
+    node.tasks.spawn(async move {
+        tokio::select! {
+            () = fetch::run(&held, &digest, &fetched) => {}
+            () = held.cancel.cancelled() => {}
+        }
+        held.fetches.all().remove(&digest);
+        fetched.said.send_replace(None);
+    });
+    fetching
+}
+
+/// What this node has of a bundle. Reads the disk.
+///
+/// # Errors
+/// The chunk is not here, or cannot be read.
+pub fn answer(node: &Node, request: &BlobRequest) -> Result<BlobHave, String> {
+    let fetching = node.fetches.get(&request.bundle);
+    let held = node.blobs.held(&request.bundle);
+    let bytes = match (request.part, &held) {
+        (BlobPart::Have, _) => Vec::new(),
+        (_, None) => return Err("the bundle is not here".into()),
+        (BlobPart::Head, Some(held)) => held.head_bytes().map_err(|e| e.to_string())?,
+        (BlobPart::Chunk(chunk), Some(held)) => {
+            let chunk = held.chunk(chunk).map_err(|e| e.to_string())?;
+            chunk.ok_or("the chunk is not here")?
+        }
+    };
+    let wants = fetching.is_some();
+    let told = fetching.map(|fetching| fetching.told().clone());
+    let (reaches, coming) = told.map_or((false, Bitmap::default()), |told| (told.reaches, told.coming));
+    Ok(BlobHave { have: held.map(|held| held.have()).unwrap_or_default(), coming, wants, reaches, bytes })
+}
+
+/// Fetches the bundles of all clusters and of an upgrade of agents ahead of need, so that the death of the
+/// node that one was pushed to strands nobody: every node of a small site, the voters of a larger one. And
+/// deletes those that nothing names.
 pub async fn keep(node: Arc<Node>) {
     let mut state = node.state.clone();
+    let (mut inbox, mut last_sweep, mut swept) = (Inbox::default(), Instant::now(), false);
     loop {
         let site = node.site();
         let votes = node.raft().raft_id.is_some();
         let mut missing = false;
         if site.nodes().contains_key(&node.id()) && (votes || site.nodes().len() <= SMALL_SITE) {
             let held = node.blobs.list();
-            let wanted = site.clusters().values().map(|c| (c.name.as_str(), c.bundle));
-            let agents = site.agent_upgrade().filter(|u| u.rolling()).map(|u| ("agents", u.bundle));
-            for (what, bundle) in wanted.chain(agents).filter(|(_, bundle)| !held.contains(bundle)) {
-                if let Err(why) = get(&node, &bundle).await {
-                    tracing::debug!(what, "bundle: {why}");
-                    missing = true;
-                }
+            for (_, bundle) in named(&node).into_iter().filter(|(_, bundle)| !held.contains(bundle)) {
+                begin(&node, &bundle);
+                missing = true;
             }
         }
+        if site.nodes().contains_key(&node.id()) {
+            inbox.take(&node).await;
+            if last_sweep.elapsed() >= SWEEP || !swept {
+                (last_sweep, swept) = (Instant::now(), true);
+                sweep(&node);
+            }
+        }
+        let pause = if missing { AGAIN } else { LOOK };
         tokio::select! {
             changed = state.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if missing => {}
+            () = tokio::time::sleep(pause) => {}
             () = node.cancel.cancelled() => return,
+        }
+    }
+}
+
+/// What names a bundle now: each cluster, and an upgrade of agents that rolls.
+fn named(node: &Node) -> Vec<(Name, Digest)> {
+    let site = node.site();
+    let mut all: Vec<(Name, Digest)> = site.clusters().values().map(|c| (c.name.clone(), c.bundle)).collect();
+    let agents = site.agent_upgrade().filter(|upgrade| upgrade.rolling()).map(|upgrade| upgrade.bundle);
+    // A cluster of this very name would share its row: then both bundles are kept as now and before.
+    if let (Some(bundle), Ok(name)) = (agents, "agents".parse()) {
+        all.push((name, bundle));
+    }
+    all
+}
+
+/// Deletes what nothing names any more, but for the bundle before each that is named.
+fn sweep(node: &Node) {
+    let mut uses = node.blobs.uses();
+    let named = named(node);
+    if uses.note(named.iter().map(|(name, bundle)| (name, *bundle)))
+        && let Err(error) = node.blobs.note_uses(&uses)
+    {
+        // Not known to be before another: then nothing is deleted.
+        tracing::warn!("{error}");
+        return;
+    }
+    for digest in kept::superfluous(&node.blobs.ages(), &uses, &node.fetches.digests()) {
+        match node.blobs.remove(&digest) {
+            Ok(()) => tracing::info!(%digest, "a bundle that no cluster names was deleted"),
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 }

@@ -80,6 +80,9 @@ pub struct Options {
     /// Issuers of the certificate of a relay of your own, as PEM: these and no others are taken then
     #[arg(long, value_name = "FILE", env = "QB_RELAY_CA")]
     pub relay_ca: Option<PathBuf>,
+    /// Where bundles are as DIGEST.qbb, besides other nodes: http(s)://HOST/PATH that gives ranges, or a folder
+    #[arg(long, value_name = "URL|DIR", env = "QB_BUNDLE_MIRROR")]
+    pub bundle_mirror: Option<String>,
 }
 
 /// Options as they stand on a command line: with the file that they win over.
@@ -200,6 +203,7 @@ impl Options {
             relay_proxy_auth: self.relay_proxy_auth.or(below.relay_proxy_auth),
             relay_outer_tls: self.relay_outer_tls.or(below.relay_outer_tls),
             relay_ca: self.relay_ca.or(below.relay_ca),
+            bundle_mirror: self.bundle_mirror.or(below.bundle_mirror),
         }
     }
 
@@ -247,6 +251,7 @@ impl Options {
             relay_proxy_auth: self.relay_proxy_auth,
             relay_outer_tls: self.relay_outer_tls.unwrap_or_default(),
             relay_ca: self.relay_ca,
+            bundle_mirror: self.bundle_mirror,
             state,
         }
     }
@@ -285,6 +290,8 @@ pub struct Config {
     pub relay_outer_tls: RelayTls,
     /// Issuers of the certificate of a relay of one's own.
     pub relay_ca: Option<PathBuf>,
+    /// Where bundles are, besides other nodes.
+    pub bundle_mirror: Option<String>,
 }
 
 impl Config {

@@ -34,8 +34,8 @@ use crate::start::Prepared;
 use crate::starts::Starts;
 use crate::transport::MeshTransport;
 use crate::{
-    attest, bundles, enroll, executor, files, found, host, knock, leader, reconcile, report, said, seats,
-    service, start, upgrade, uplink,
+    attest, balancer, bundles, enroll, executor, files, found, host, knock, leader, reconcile, report, said,
+    seats, service, start, upgrade, uplink,
 };
 
 /// In a site of at most this many nodes everybody stays connected to everybody.
@@ -264,8 +264,11 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(seats::follow(node.clone()));
     tasks.spawn(leader::run(node.clone()));
     tasks.spawn(attest::run(node.clone()));
+    tasks.spawn(balancer::run(node.clone()));
     tasks.spawn(reconcile::run(node.clone()));
+    tasks.spawn(crate::peers::run(node.clone()));
     tasks.spawn(executor::watch(node.clone()));
+    tasks.spawn(crate::tunnel::said::run(node.clone()));
 }
 
 /// Knocks until let in, and goes on with a founding that was cut short.

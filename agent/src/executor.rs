@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qb_exec::{
-    Exec, ExecConfig, MintRequest, Order, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource,
-    StageDone, StageError, StepProgress, Supplies, UnitHealth, Units,
+    Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order, Peers, ReleaseRequest, RemoteError,
+    RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone, StageError, StepProgress, Supplies,
+    UnitHealth, Units,
 };
 use qb_model::assignment::{Assignment, Grounds};
 use qb_model::{Name, SealKey};
@@ -99,10 +100,46 @@ impl Executor {
                 })?;
                 let order = Order { assignment, grounds, own, join: supplies.join, bundle: None };
                 tokio::select! {
-                    done = exec.carry_out(order, supplies.bundle.as_deref(), &progress) => done.map_err(told),
+                    done = exec.carry_out(order, supplies.bundle, &progress) => done.map_err(told),
                     () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
                 }
             }
+        }
+    }
+
+    /// Takes another node out of this node's cluster; every word of it is verified there. Ends early when
+    /// the agent does.
+    ///
+    /// # Errors
+    /// What did not succeed, why, and what to do.
+    pub async fn release(
+        &self,
+        node: &Node,
+        request: ReleaseRequest,
+        progress: watch::Sender<Vec<StepProgress>>,
+    ) -> Result<(), StageError> {
+        match &self.kind {
+            Kind::Inside(exec) => {
+                let verified = exec
+                    .verify_release(request)
+                    .map_err(|e| before("verify the order", e, "qb audit verify"))?;
+                exec.release(verified, progress, &node.cancel).await
+            }
+            Kind::Apart(exec) => tokio::select! {
+                done = exec.release(request, &progress) => done.map_err(told),
+                () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
+            },
+        }
+    }
+
+    /// Tells who the members of this node's cluster are.
+    ///
+    /// # Errors
+    /// Why it does not take that, or does not answer.
+    pub async fn peers(&self, peers: Peers) -> Result<(), String> {
+        match &self.kind {
+            Kind::Inside(exec) => exec.peers(&peers),
+            Kind::Apart(exec) => exec.peers(peers).await.map_err(|e| e.to_string()),
         }
     }
 
@@ -114,6 +151,17 @@ impl Executor {
         match &self.kind {
             Kind::Inside(exec) => exec.mint_join(request).await.map_err(|e| e.to_string()),
             Kind::Apart(exec) => exec.mint_join(request).await.map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Signs a client certificate.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn certify(&self, request: CredentialRequest) -> Result<Credential, String> {
+        match &self.kind {
+            Kind::Inside(exec) => exec.certify(request).await.map_err(|e| e.to_string()),
+            Kind::Apart(exec) => exec.certify(request).await.map_err(|e| e.to_string()),
         }
     }
 

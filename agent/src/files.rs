@@ -43,7 +43,8 @@ pub enum FileError {
     },
 }
 
-fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+/// Words an error of the system.
+pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError + use<> {
     let path = path.to_owned();
     move |error| FileError::Io { verb, path, error }
 }
@@ -97,6 +98,18 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
     write().map_err(io("write", path))
 }
 
+/// Gives a file another name in the same directory, durably.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    let dir = to.parent().unwrap_or(Path::new("."));
+    fs::rename(from, to).and_then(|()| File::open(dir)?.sync_all()).map_err(io("rename", from))
+}
+
+/// Bytes that are free on a directory's disk.
+pub fn free_bytes(dir: &Path) -> Result<u64, FileError> {
+    let disk = rustix::fs::statvfs(dir).map_err(|errno| io("look at the disk of", dir)(errno.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Deletes a file; false if there was none.
 pub fn remove(path: &Path) -> Result<bool, FileError> {
     match fs::remove_file(path) {
@@ -147,6 +160,19 @@ pub fn names(dir: &Path) -> Result<Option<Vec<String>>, FileError> {
     let read: io::Result<Vec<String>> =
         entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect();
     read.map(Some).map_err(io("read", dir))
+}
+
+/// The files in a directory whose names end so; none if there is no directory.
+pub fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let names = names(dir).ok().flatten().unwrap_or_default();
+    let ends = |name: &&String| Path::new(name).extension().is_some_and(|e| e == extension);
+    names.iter().filter(ends).map(|name| dir.join(name)).collect()
+}
+
+/// Size of a regular file, and when it was written; none if there is no such file.
+pub fn mark(path: &Path) -> Option<(u64, Option<std::time::SystemTime>)> {
+    let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some((meta.len(), meta.modified().ok()))
 }
 
 /// Whose a directory is; none if there is none.
@@ -224,6 +250,15 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         fs::rename(&temporary, path)
     };
     write().map_err(io("write", path))
+}
+
+/// Opens a file to read; none if there is no such file.
+pub fn open_read(path: &Path) -> Result<Option<File>, FileError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io("read", path)(e)),
+    }
 }
 
 /// Reads at most `limit` bytes; none if there is no such file.

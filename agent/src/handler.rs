@@ -14,10 +14,10 @@ use qb_model::board::NodeReport;
 use crate::node::Node;
 use crate::preflight::ttl;
 use crate::rpc::{
-    self, BLOB_PART, BlobPart, BlobRequest, BoardAnswer, HistoryAnswer, OpenAnswer, OpenPorts, ProbeRequest,
-    Propose, SecretRequest, kind,
+    self, BlobPart, BlobRequest, BoardAnswer, HistoryAnswer, OpenAnswer, OpenPorts, ProbeRequest, Propose,
+    Release, SecretRequest, kind,
 };
-use crate::{alerts, attest, knock, preflight, propose, report, secrets};
+use crate::{alerts, attest, bundles, knock, preflight, propose, releasing, report, secrets, tunnel};
 
 /// How long a leader works on a proposal that another node forwards.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(4);
@@ -58,8 +58,9 @@ impl Handler for MeshHandler {
             return consensus.handle_rpc(from, raft, body).await;
         }
         match lane {
+            Lane::Control if kind == kind::BLOB => self.blob(&body, false).await,
             Lane::Control => self.control(from, kind, &body).await,
-            Lane::Bulk if kind == kind::BLOB => self.blob(&body),
+            Lane::Bulk => self.bulk(from, kind, &body).await,
             _ => Err(format!("kind {kind} is not known on this lane: upgrade this agent")),
         }
     }
@@ -117,6 +118,10 @@ impl MeshHandler {
                 let request: SecretRequest = read(body)?;
                 secrets::hand_out(node, from, request).await
             }
+            kind::RELEASE => {
+                let asked: Release = read(body)?;
+                answer(&releasing::ask(node, asked).await?)
+            }
             kind::OPEN => {
                 let wanted: OpenPorts = read(body)?;
                 if wanted.ports.len() > 64 {
@@ -140,11 +145,27 @@ impl MeshHandler {
         }
     }
 
-    fn blob(&self, body: &[u8]) -> Result<Bytes, String> {
+    async fn bulk(&self, from: NodeId, kind: u8, body: &[u8]) -> Result<Bytes, String> {
+        let node = &self.node;
+        match kind {
+            kind::BLOB => self.blob(body, true).await,
+            kind::TUNNEL_OPEN => answer(&tunnel::forward::opened(node, from, read(body)?)?),
+            kind::TUNNEL_SEND => answer(&tunnel::forward::sent(node, from, read(body)?).await?),
+            kind::TUNNEL_TAKE => answer(&tunnel::forward::taken(node, from, read(body)?).await?),
+            _ => Err(format!("kind {kind} is not known on the bulk lane: upgrade this agent")),
+        }
+    }
+
+    /// Bytes of bundles go on the bulk lane, where nothing urgent waits behind them.
+    async fn blob(&self, body: &[u8], bulk: bool) -> Result<Bytes, String> {
         let request: BlobRequest = read(body)?;
-        let held = self.node.blobs.part(&request.digest, request.offset, BLOB_PART);
-        let (bytes, total) = held.map_err(|e| e.to_string())?.ok_or("the bundle is not here")?;
-        answer(&BlobPart { total, bytes })
+        if !bulk && request.part != BlobPart::Have {
+            return Err("bundles are carried on the bulk lane".into());
+        }
+        let node = self.node.clone();
+        // Reads a disk.
+        let had = tokio::task::spawn_blocking(move || bundles::answer(&node, &request)).await;
+        answer(&had.map_err(|e| e.to_string())??)
     }
 }
 

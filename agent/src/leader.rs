@@ -12,14 +12,14 @@ use qb_model::plan::upgrade::{self, Move, Scene};
 use qb_model::plan::{self, Effect};
 use qb_model::state::{AgentUpgrade, Applied, SiteState};
 use qb_model::statement::{Clock, Statement as _};
-use qb_model::{Digest, Millis};
+use qb_model::{Digest, Millis, NodeId};
 use tokio::task::JoinSet;
 
 use crate::events;
 use crate::node::Node;
 use crate::propose;
-use crate::rpc::ProposeAnswer;
-use crate::seats;
+use crate::rpc::{ProposeAnswer, Release, kind};
+use crate::{releasing, seats};
 
 /// How often the planner runs when nothing changes: what waits for time to pass.
 const IDLE: Duration = Duration::from_millis(500);
@@ -28,8 +28,20 @@ const DEADLINE: Duration = Duration::from_secs(4);
 /// Most findings that are proposed: the state keeps no more.
 const MAX_FINDINGS: usize = 64;
 
-/// Preflights that are under way, by attach intent.
-type Running = Arc<Mutex<BTreeSet<Digest>>>;
+/// Pause before a control plane node is asked again whether it takes another one out.
+const RELEASE_AGAIN: Duration = Duration::from_secs(2);
+/// Deadline of that question: the node may have to catch up with the log first.
+const RELEASE: Duration = Duration::from_secs(8);
+
+/// What is under way: preflights by attach intent, and nodes that are being taken out.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Job {
+    Preflight(Digest),
+    Release(NodeId),
+}
+
+/// Jobs that are under way.
+type Running = Arc<Mutex<BTreeSet<Job>>>;
 
 /// Plans for as long as the agent runs; does nothing while another node leads.
 pub async fn run(node: Arc<Node>) {
@@ -74,20 +86,56 @@ async fn turn(node: &Arc<Node>, running: &Running, jobs: &mut JoinSet<()>) -> bo
         match effect {
             Effect::Propose(command) => changed |= propose(node, command).await,
             Effect::Preflight { cluster, intent, nodes } => {
-                let fresh = running.lock().is_ok_and(|mut r| r.insert(intent));
-                if fresh {
-                    let (node, running) = (node.clone(), running.clone());
-                    jobs.spawn(async move {
-                        check(&node, cluster, intent, nodes).await;
-                        if let Ok(mut running) = running.lock() {
-                            running.remove(&intent);
-                        }
-                    });
-                }
+                let node = node.clone();
+                once(running, jobs, Job::Preflight(intent), async move {
+                    check(&node, cluster, intent, nodes).await;
+                });
+            }
+            Effect::Release { cluster, node: leaving, by } => {
+                let node = node.clone();
+                once(running, jobs, Job::Release(leaving), async move {
+                    release(&node, by, Release { cluster, node: leaving }).await;
+                });
             }
         }
     }
     changed | tick(node, &state).await
+}
+
+/// Does something beside the planner, unless it is being done.
+fn once(
+    running: &Running,
+    jobs: &mut JoinSet<()>,
+    job: Job,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    if !running.lock().is_ok_and(|mut r| r.insert(job.clone())) {
+        return;
+    }
+    let running = running.clone();
+    jobs.spawn(async move {
+        work.await;
+        if let Ok(mut running) = running.lock() {
+            running.remove(&job);
+        }
+    });
+}
+
+/// Asks a control plane node to take another one out of its cluster; what it does then, it says itself.
+async fn release(node: &Arc<Node>, by: NodeId, asked: Release) {
+    let leaving = asked.node;
+    let begun = if by == node.id() {
+        releasing::ask(node, asked).await
+    } else {
+        node.ask::<_, ()>(by, kind::RELEASE, &asked, RELEASE).await.map_err(|e| e.to_string())
+    };
+    if let Err(why) = begun {
+        tracing::debug!(%by, node = %leaving, "taking a node out: {why}");
+    }
+    tokio::select! {
+        () = tokio::time::sleep(RELEASE_AGAIN) => {}
+        () = node.cancel.cancelled() => {}
+    }
 }
 
 /// One round of the upgrade of agents. True if something was applied.

@@ -23,7 +23,10 @@
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
 //! | `attest` | voters sign the state and their successors; what doors show of it |
 //! | `reconcile` `executor` `secrets` `report` `host` | carrying out orders, here or in a root process; join secrets; reports |
+//! | `releasing` `peers` | taking others out of this node's cluster; who its members are, told on |
+//! | `balancer` | 127.0.0.1:6444: the way to the API servers of this node's cluster |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
+//! | `tunnel` | tunnels of admins to the API servers of clusters: their end, the way there, records |
 //! | `door` `events` `text` | the API; what happened; safe text |
 //! | `id` `reset` | `qb-agent id`, `qb-agent reset`; `qb-agent enroll` is in `enroll` |
 //!
@@ -32,6 +35,7 @@
 
 pub mod alerts;
 pub mod attest;
+pub mod balancer;
 pub mod blobs;
 pub mod bundles;
 pub mod config;
@@ -52,9 +56,11 @@ pub mod leader;
 pub mod machine;
 pub mod member;
 pub mod node;
+pub mod peers;
 pub mod preflight;
 pub mod propose;
 pub mod reconcile;
+pub mod releasing;
 pub mod report;
 pub mod reset;
 pub mod rpc;
@@ -66,5 +72,6 @@ pub mod start;
 pub mod starts;
 pub mod text;
 pub mod transport;
+pub mod tunnel;
 pub mod upgrade;
 pub mod uplink;

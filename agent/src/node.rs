@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attest::Attest;
+use crate::balancer::Backends;
 use crate::blobs::Blobs;
+use crate::bundles::Fetches;
 use crate::config::Config;
 use crate::enroll::Enrolment;
 use crate::events::{self, Events};
@@ -78,6 +80,8 @@ pub struct Node {
     pub attest: Attest,
     /// Bundles here.
     pub blobs: Blobs,
+    /// Bundles on their way here.
+    pub fetches: Fetches,
     /// What happened.
     pub events: Arc<Events>,
     /// What it is doing for its cluster.
@@ -86,6 +90,12 @@ pub struct Node {
     pub admitted: watch::Sender<bool>,
     /// This node's links to relays, and who else holds some.
     pub uplinks: Uplinks,
+    /// The API servers of this node's cluster, as its own copy of the state has them; none in the pool.
+    pub api_servers: watch::Sender<Option<Backends>>,
+    /// How the way to them is.
+    pub api: watch::Sender<crate::balancer::View>,
+    /// Nodes that this one takes out of its cluster.
+    pub releases: crate::releasing::Releases,
     /// Asks for a report at once.
     pub report_now: Notify,
     /// Ends everything.
@@ -110,6 +120,8 @@ pub struct Node {
     pub notices: Vec<String>,
     /// When the site's charter was signed: no clock is right that is earlier.
     pub charter_issued: Millis,
+    /// Tunnels of admins.
+    pub tunnels: crate::tunnel::Tunnels,
     /// True once this node learned that it was revoked.
     pub revoked: watch::Sender<bool>,
     /// Why the agent must end, once it must.
@@ -187,10 +199,14 @@ impl Node {
             state: parts.state,
             attest: parts.attest,
             blobs: parts.blobs,
+            fetches: Fetches::default(),
             events: parts.events,
             work: watch::channel(None).0,
             admitted: watch::channel(known).0,
             uplinks: Uplinks::default(),
+            api_servers: watch::channel(None).0,
+            api: watch::channel(crate::balancer::View::default()).0,
+            releases: crate::releasing::Releases::default(),
             report_now: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -203,6 +219,7 @@ impl Node {
             starts: parts.starts,
             notices: parts.notices,
             charter_issued: parts.charter_issued,
+            tunnels: crate::tunnel::Tunnels::default(),
             revoked: watch::channel(false).0,
             ending: watch::channel(None).0,
             clock: Mutex::new(SiteClock::new(Instant::now())),

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use qb_consensus::ProposeError;
 use qb_model::NodeId;
+use qb_model::action::Action;
 use qb_model::command::{Command, Entry};
 use qb_model::intent::ObjectRef;
 use qb_model::judge::Verdict;
-use qb_model::outcome::Outcome;
+use qb_model::outcome::{Outcome, Reason};
+use qb_model::plan::release;
 use qb_model::state::Applied;
 use tokio::time::Instant;
 
@@ -70,11 +72,21 @@ pub async fn at_leader(node: &Node, what: Propose, deadline: Duration) -> Propos
                 let applied = Applied::Intent { digest, outcome, index };
                 ProposeAnswer::Applied(postcard::to_stdvec(&applied).unwrap_or_default())
             }
-            Verdict::Pass(_) | Verdict::Rejected { .. } => {
-                here(node, Command::Intent(envelope), deadline).await
-            }
+            Verdict::Pass(verified) => match unwise(node, &verified.intent().action) {
+                Some(reason) => refused(reason.code(), reason.to_string(), reason.remedy()),
+                None => here(node, Command::Intent(envelope), deadline).await,
+            },
+            Verdict::Rejected { .. } => here(node, Command::Intent(envelope), deadline).await,
         },
     }
+}
+
+/// What a leader sees and the log cannot know: who answers. Refused here it leaves no trace, and the same
+/// bytes may be sent again.
+fn unwise(node: &Node, action: &Action) -> Option<Reason> {
+    let Action::ClusterDetach { cluster, nodes } = action else { return None };
+    let board = node.board().clone();
+    release::detaches(&node.site(), &board, cluster, nodes, node.site_now()).err()
 }
 
 /// A use of a join token: what lets nobody in, or one who is in, enters no log.

@@ -12,7 +12,7 @@ use qb_model::{Digest, Millis};
 use tokio::sync::watch;
 
 use crate::node::Node;
-use crate::{bundles, events, said, secrets};
+use crate::{balancer, bundles, events, said, secrets};
 
 /// Pauses between tries of a stage: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -122,10 +122,15 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     if !waits.is_empty() {
         return Err(Failed::new("ask the executor", waits, "`systemctl status qb-exec` on this machine"));
     }
+    if matches!(order.stage, Stage::Initialize | Stage::Join) {
+        let remedy = "stop what `ss -ltnp 'sport = :6444'` shows to root on this machine";
+        let open = balancer::is_open(node).await;
+        open.map_err(|why| Failed::new("open the way to the API servers", why, remedy))?;
+    }
     let grounds =
         grounds(&state, order).map_err(|why| Failed::new("verify the order", why, "qb audit verify"))?;
     show(node, order, tries, (1, 1), ("get supplies", Shown::Applying, String::new()));
-    let supplies = supplies(node, &state, order).await?;
+    let supplies = supplies(node, order).await?;
     let (progress, shown) = watch::channel(Vec::new());
     let teller = tokio::spawn(tell(node.clone(), order.clone(), tries, shown));
     let done = exec.carry_out(node, (order.clone(), grounds), supplies, progress).await;
@@ -150,7 +155,7 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     })
 }
 
-async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Result<Supplies, Failed> {
+async fn supplies(node: &Arc<Node>, order: &Assignment) -> Result<Supplies, Failed> {
     let mut supplies = Supplies::default();
     match order.stage {
         Stage::Prepare => {
@@ -159,14 +164,13 @@ async fn supplies(node: &Arc<Node>, state: &SiteState, order: &Assignment) -> Re
                 Some(held.map_err(|why| Failed::new("get the bundle", why, "qb bundle push FILE"))?);
         }
         Stage::Join => {
-            let sealed = secrets::fetch(node, order).await.map_err(|why| {
-                let first = state.node(&order.first).map(|n| n.host.to_string()).unwrap_or_default();
-                Failed::new("get the join secret", format!("from {first}: {why}"), "it is asked for again")
-            })?;
+            let sealed = secrets::fetch(node, order)
+                .await
+                .map_err(|why| Failed::new("get the join secret", why, "it is asked for again"))?;
             supplies.join = Some(sealed);
-            supplies.bundle = node.blobs.read(&order.bundle).ok().flatten();
         }
-        Stage::Initialize | Stage::Leave => supplies.bundle = node.blobs.read(&order.bundle).ok().flatten(),
+        // The tree of the bundle lies on this machine since it was prepared.
+        Stage::Initialize | Stage::Leave => {}
     }
     Ok(supplies)
 }

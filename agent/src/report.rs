@@ -70,6 +70,7 @@ async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
         uptime_s: load.uptime_s,
         started: node.started,
         work: node.work.borrow().clone(),
+        releasing: node.releases.shown(),
         units,
         applied: node.site().applied(),
         uplinks: node.uplinks.up(),

@@ -10,6 +10,8 @@ use qb_model::preflight::{Port, Probe};
 use qb_model::{Digest, HostName, Millis, Name, NodeId, PublicKey, RaftId};
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::bitmap::Bitmap;
+
 /// Version of all messages here.
 const VERSION: u8 = 1;
 
@@ -39,8 +41,17 @@ pub mod kind {
     pub const LINK: u8 = 23;
     /// What voters signed: [`super::ProofRequest`], answered by [`super::ProofAnswer`].
     pub const PROOF: u8 = 24;
-    /// A part of a bundle, on the bulk lane: [`super::BlobRequest`], answered by the bytes.
+    /// Take a node out of the cluster: [`super::Release`], answered by nothing once it is begun.
+    pub const RELEASE: u8 = 25;
+    /// What there is of a bundle, on the control lane, and its bytes, on the bulk lane: `/qb/blob/1`.
+    /// [`super::BlobRequest`], answered by [`super::BlobHave`].
     pub const BLOB: u8 = 100;
+    /// Take a tunnel to a cluster, on the bulk lane: its name, answered by a number.
+    pub const TUNNEL_OPEN: u8 = 110;
+    /// Bytes for a tunnel, on the bulk lane: [`crate::tunnel::forward::Sent`].
+    pub const TUNNEL_SEND: u8 = 111;
+    /// Bytes of a tunnel, on the bulk lane: its number, answered by [`crate::tunnel::forward::Taken`].
+    pub const TUNNEL_TAKE: u8 = 112;
 }
 
 /// Why a message of a peer is not taken.
@@ -158,6 +169,15 @@ pub struct SecretRequest {
     pub seal: Vec<u8>,
 }
 
+/// Asks a control plane node to take another node out of its cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Release {
+    /// The cluster.
+    pub cluster: Name,
+    /// The node that leaves.
+    pub node: NodeId,
+}
+
 /// Listen on ports for probes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OpenPorts {
@@ -203,24 +223,38 @@ pub struct ProbeRequest {
 /// The probes of one node.
 pub type ProbeAnswer = Vec<Probe>;
 
-/// A part of a bundle.
+/// Asks what a node has of a bundle, for its head, or for a chunk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BlobRequest {
     /// Digest of the bundle's manifest.
-    pub digest: Digest,
-    /// From which byte.
-    pub offset: u64,
+    pub bundle: Digest,
+    /// What of it.
+    pub part: BlobPart,
 }
 
-/// Most bytes of one part.
-pub const BLOB_PART: usize = 1024 * 1024;
+/// What of a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlobPart {
+    /// Which chunks are there: answered by [`BlobHave`] with nothing else.
+    Have,
+    /// Its beginning: manifest and table.
+    Head,
+    /// A chunk by its number.
+    Chunk(u32),
+}
 
-/// A part of a bundle and how much there is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BlobPart {
-    /// Size of the whole bundle in bytes.
-    pub total: u64,
-    /// The bytes.
+/// What a node has of a bundle, with the bytes that were asked for, if any: at most a chunk.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BlobHave {
+    /// The chunks that are there: nothing if it has nothing.
+    pub have: Bitmap,
+    /// The chunks that it has asked of nodes that had them before.
+    pub coming: Bitmap,
+    /// Whether it is fetching the bundle.
+    pub wants: bool,
+    /// Whether it reaches a node that has it whole, or a mirror, by itself.
+    pub reaches: bool,
+    /// The head or the chunk.
     pub bytes: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! Join secrets: minted by the cluster's first node for one recipient, sealed to its key, offered in
-//! the log by hash alone, handed over node to node, held in memory only.
+//! Join secrets: minted by a control plane node for one recipient, sealed to its key, offered in the
+//! log by hash alone, handed over node to node, held in memory only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use qb_exec::{MintRequest, SealedSecret};
 use qb_model::NodeId;
-use qb_model::assignment::{Assignment, NodeResult, Stage};
+use qb_model::action::NodeRole;
+use qb_model::assignment::{Assignment, KUBEADM, NodeResult, Stage};
 use qb_model::dsse::Purpose;
+use qb_model::state::{NodeRecord, SiteState};
 use qb_model::statement::{SealKeyRecord, SignedBytes, Statement as _};
 
 use crate::knock::client::seal_record;
@@ -24,7 +26,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// A secret that ends sooner is minted again, in milliseconds.
 const FRESH_MS: u64 = 60_000;
 
-/// The first node's side: mints, offers, hands over.
+/// A control plane node's side: mints, offers, hands over.
 pub async fn hand_out(node: &Arc<Node>, to: NodeId, request: SecretRequest) -> Result<Bytes, String> {
     let ordered = |s: &qb_model::state::SiteState| {
         s.node(&to)
@@ -38,7 +40,7 @@ pub async fn hand_out(node: &Arc<Node>, to: NodeId, request: SecretRequest) -> R
     let _one = node.minting.lock().await;
     let held = node.minted().get(&(to, request.assignment)).cloned();
     if let Some(held) = held
-        && fresh(node, &held)
+        && fresh(node, to, &held)
     {
         return Ok(held);
     }
@@ -56,9 +58,18 @@ pub async fn hand_out(node: &Arc<Node>, to: NodeId, request: SecretRequest) -> R
     Ok(bytes)
 }
 
-fn fresh(node: &Node, held: &Bytes) -> bool {
+/// Whether a secret still has some life, and is the one that the log names: another node may have
+/// offered one since.
+fn fresh(node: &Node, to: NodeId, held: &Bytes) -> bool {
     let now = node.site_now();
-    rpc::decode::<SealedSecret>(held).is_ok_and(|s| s.context.expires_ms > now.plus(FRESH_MS))
+    let Ok(sealed) = rpc::decode::<SealedSecret>(held) else { return false };
+    sealed.context.expires_ms > now.plus(FRESH_MS) && names(&node.site(), node.id(), to, &sealed)
+}
+
+/// Whether the log names this secret of `from` for `to`.
+fn names(state: &SiteState, from: NodeId, to: NodeId, sealed: &SealedSecret) -> bool {
+    let offer = state.cluster(&sealed.context.cluster).and_then(|c| c.offers.get(&to));
+    offer.is_some_and(|o| o.ciphertext == sealed.digest() && o.from == from)
 }
 
 async fn mint(
@@ -84,20 +95,54 @@ async fn mint(
     Ok((sealed, bytes))
 }
 
-/// The joiner's side: asks the first node, and takes only what the log names.
+/// The joiner's side: asks those who may have one, one after the other, and takes only what the log
+/// names.
+///
+/// # Errors
+/// What each of them said.
 pub async fn fetch(node: &Arc<Node>, order: &Assignment) -> Result<SealedSecret, String> {
     let seal = seal_record(node).ok_or("the executor did not tell its key yet")?.to_bytes();
     let request = SecretRequest { cluster: order.cluster.clone(), assignment: order.digest(), seal };
-    let sealed: SealedSecret =
-        node.ask(order.first, kind::SECRET, &request, ASK).await.map_err(|e| e.to_string())?;
-    let hash = sealed.digest();
+    let state = node.site();
+    let connected = node.mesh().map(qb_mesh::Mesh::connected).unwrap_or_default();
+    let mut refused = Vec::new();
+    for from in sources(&state, order, |n| connected.contains(n)) {
+        match fetch_from(node, order, from, &request).await {
+            Ok(sealed) => return Ok(sealed),
+            Err(why) => {
+                let host = state.node(&from).map(|n| n.host.to_string()).unwrap_or_default();
+                refused.push(format!("from {host}: {why}"));
+            }
+        }
+    }
+    Err(refused.join("; "))
+}
+
+/// Who may have a secret for this order: the first node, then, where any control plane node can make
+/// one, the others that serve. Those that are connected come first.
+fn sources(state: &SiteState, order: &Assignment, connected: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+    let mut all = vec![order.first];
+    if order.driver.as_str() == KUBEADM {
+        let serves = |n: &&NodeRecord| {
+            n.phase.serves() && n.phase.role() == Some(NodeRole::ControlPlane) && n.node != order.first
+        };
+        all.extend(state.members(&order.cluster).filter(serves).map(|n| n.node));
+    }
+    all.sort_by_key(|n| !connected(n));
+    all
+}
+
+async fn fetch_from(
+    node: &Arc<Node>,
+    order: &Assignment,
+    from: NodeId,
+    request: &SecretRequest,
+) -> Result<SealedSecret, String> {
+    let sealed: SealedSecret = node.ask(from, kind::SECRET, request, ASK).await.map_err(|e| e.to_string())?;
     let me = node.id();
-    let offered = |s: &qb_model::state::SiteState| {
-        s.cluster(&order.cluster)
-            .and_then(|c| c.offers.get(&me))
-            .is_some_and(|o| o.ciphertext == hash && o.from == order.first)
-    };
-    if node.wait_state(CATCH_UP, offered).await {
+    if sealed.context.cluster == order.cluster
+        && node.wait_state(CATCH_UP, |s| names(s, from, me, &sealed)).await
+    {
         Ok(sealed)
     } else {
         Err("the secret is not the one that the log names".into())

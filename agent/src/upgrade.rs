@@ -182,10 +182,10 @@ async fn carry_out(node: &Arc<Node>, order: &AgentOrder) -> Result<Result<Versio
     let exec = node.exec.get().and_then(|exec| exec.remote()).ok_or("the executor is not up")?;
     let grounds = node.site().agent_grounds(order).ok_or("the intent that it cites is not in the state")?;
     let own = seal_record(node).ok_or("the executor was not asked for its key yet")?;
-    let bytes = bundles::get(node, &order.bundle).await.map_err(|why| format!("get the bundle: {why}"))?;
+    let file = bundles::get(node, &order.bundle).await.map_err(|why| format!("get the bundle: {why}"))?;
     hand_over(node).await;
     tracing::info!(version = %order.version, "handing the upgrade to the executor");
-    match exec.upgrade(Upgrade { order: order.clone(), grounds, own, bundle: 0 }, &bytes).await {
+    match exec.upgrade(Upgrade { order: order.clone(), grounds, own, bundle: 0 }, file).await {
         Ok(view) => Ok(Ok(view)),
         Err(RemoteError::Refused(why)) => Ok(Err(why)),
         Err(error) => Err(error.to_string()),

@@ -20,18 +20,20 @@ use qb_model::envelope::Envelope;
 use qb_model::key::{KeyId, KeyKind};
 use qb_model::{Name, PublicKey};
 use qb_portal::paths;
+use qb_portal::tunnel::Upgrading;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
     NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
     TokenView,
 };
-use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};
 
 use crate::ask::{self, Heard, Question};
 use crate::fold::Part;
-use crate::limits::{ASK, ASK_LONG, PUSH};
+use crate::limits::{ASK, ASK_LONG, PUSH, PUSH_BYTES};
 use crate::relay::Relay;
 use crate::site::LiveSite;
+use crate::tunnel;
 
 /// The door, or one site behind it.
 pub(crate) struct Front {
@@ -196,12 +198,29 @@ impl Site for Front {
         ask::answer(site, question, ASK_LONG).await
     }
 
-    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView> {
+    async fn push_bundle(&self, mut upload: Upload) -> Answer<BundleView> {
         let site = self.site()?;
         if !self.key().is_some_and(|key| site.has_role(key, Role::Operator)) {
             return Err(Problem::role("Pushing a bundle", "less here", "operator"));
         }
-        let path = paths::bundles(&site.id().to_string());
+        let large = || {
+            let remedy = "push it at a door of the site: qb --door https://ADDRESS:8443 bundle push FILE";
+            let mut problem = Problem::too_large("A bundle that goes through a relay", PUSH_BYTES as u64);
+            problem.remedy = Some(remedy.to_owned());
+            problem
+        };
+        if upload.length.is_some_and(|length| length > PUSH_BYTES as u64) {
+            return Err(large());
+        }
+        let mut file = Vec::new();
+        while let Some(piece) = upload.body.next().await {
+            let piece = piece?;
+            if file.len() + piece.len() > PUSH_BYTES {
+                return Err(large());
+            }
+            file.extend_from_slice(&piece);
+        }
+        let (path, file) = (paths::bundles(&site.id().to_string()), Bytes::from(file));
         ask::answer(site, Question::post(path, "application/octet-stream", file), PUSH).await
     }
 
@@ -250,6 +269,11 @@ impl Site for Front {
             Heard::Said(said) if said.status.is_success() => Ok(own + &String::from_utf8_lossy(&said.body)),
             _ => Ok(own),
         }
+    }
+
+    async fn tunnel(&self, cluster: &Name, login: Option<LoginOk>, io: Upgrading) -> Answer<()> {
+        let login = login.ok_or_else(|| Problem::unauthorized("A tunnel needs a session."))?;
+        tunnel::take(&self.relay, self.site()?, cluster, login, io).await
     }
 
     async fn verify_login(&self, envelope: Bytes, expected: LoginExpected) -> Answer<LoginOk> {

@@ -49,6 +49,7 @@ mod site;
 mod store;
 pub mod tls;
 mod trust;
+mod tunnel;
 
 pub use config::{Config, OrgConfig, Timing};
 pub use register::Registration;

@@ -25,6 +25,16 @@ pub const WAITING_SITE: usize = 2 * KNOCKS_SITE;
 pub const PROVE: Duration = Duration::from_secs(10);
 /// Connections whose upgrade or handshake is under way, of a relay.
 pub const GREETING: usize = 512;
+/// Tunnels through a relay at a time: each is a stream of a link and a connection.
+pub const TUNNELS: usize = 1_024;
+/// Of these of one admin's key.
+pub const TUNNELS_KEY: usize = 16;
+/// How long a site has to take a tunnel.
+pub const TUNNEL_OPEN: Duration = Duration::from_secs(10);
+/// How often a tunnel's session is looked at: it ends within 5 s of its key.
+pub const TUNNEL_LOOK: Duration = Duration::from_secs(3);
+/// Bytes of tunnels that are moved at a time, each way.
+pub const TUNNEL_PIECE: usize = 16 * 1024;
 /// Bytes of trust or roster entries on their way in one batch.
 pub const BATCH_BYTES: usize = 6 * 1024 * 1024;
 /// Roster entries of a site: authorized and revoked nodes, one intent each at worst.
@@ -39,6 +49,9 @@ pub const PROBE: Duration = Duration::from_secs(3);
 pub const ASK: Duration = Duration::from_secs(5);
 /// How long a plan or a preflight may take.
 pub const ASK_LONG: Duration = Duration::from_secs(60);
+/// Bytes of a bundle that goes through a relay: the agent's two programs packed, three times. It is held in
+/// memory on its way, and a larger one is pushed at a door of the site.
+pub const PUSH_BYTES: usize = 48 * 1024 * 1024;
 /// Longest time for a site to take a bundle: 48 MiB at 2 Mbit/s.
 pub const PUSH: Duration = Duration::from_secs(210);
 /// Bytes of an answer over a link: views of 1,000 nodes with their facts.

@@ -68,7 +68,7 @@ async fn register(
     let slow = |_| Problem::slow_body("The registration", REGISTER_DEADLINE.as_secs());
     let body = Limited::new(request.into_body(), REGISTER_BYTES).collect();
     let body = tokio::time::timeout(REGISTER_DEADLINE, body).await.map_err(slow)?;
-    let body = body.map_err(|_| Problem::too_large("The registration", REGISTER_BYTES))?.to_bytes();
+    let body = body.map_err(|_| Problem::too_large("The registration", REGISTER_BYTES as u64))?.to_bytes();
     let remedy = "send what `qb relay register` sends";
     let form: Registration =
         serde_json::from_slice(&body).map_err(|e| Problem::malformed("The registration", e, remedy))?;

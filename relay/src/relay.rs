@@ -22,6 +22,7 @@ use crate::scope::Scope;
 use crate::site::LiveSite;
 use crate::store::Store;
 use crate::trust::Belief;
+use crate::tunnel::Tunnels;
 use crate::{key, link, outbox, register, tls};
 
 /// Sites by id, and by the keys of their admins.
@@ -45,6 +46,7 @@ pub struct Relay {
     pub(crate) greeting: Arc<Semaphore>,
     pub(crate) registering: Semaphore,
     pub(crate) packages: Packages,
+    pub(crate) tunnels: Tunnels,
     /// Held while a site is registered.
     pub(crate) registry: Mutex<()>,
     sites: RwLock<Sites>,
@@ -74,6 +76,7 @@ impl Relay {
             greeting: Arc::new(Semaphore::new(GREETING)),
             registering: Semaphore::new(REGISTERING),
             packages: Packages::new(shelf),
+            tunnels: Tunnels::default(),
             registry: Mutex::new(()),
             sites: RwLock::default(),
             config,

@@ -257,13 +257,14 @@ def intent(data):
     return value
 
 
-JSON_TYPES = "charter intent login grant trust-recover bundle"
+JSON_TYPES = "charter intent login grant trust-recover"
 BINARY_TYPES = (
-    "token-use token-entry knock admit link-agent link-relay command report clock voters checkpoint receipt"
+    "token-use token-entry knock admit link-agent link-relay tunnel-agent command report clock voters checkpoint receipt"
     " seal-key tls-key gossip"
 )
 TYPES = {"application/vnd.qb.%s.v1+json" % name for name in JSON_TYPES.split()}
 TYPES |= {"application/vnd.qb.%s.v1" % name for name in BINARY_TYPES.split()}
+TYPES |= {"application/vnd.qb.bundle.v2+json"}
 
 
 def envelope(data):
@@ -323,10 +324,31 @@ def check_intent(vector):
     intent(payload)
 
 
+GRANT = ["v", "site", "scope", "target", "admin_key", "client_key", "issued_ms", "expires_ms", "nonce"]
+
+
+def check_grant(grant, signers):
+    exact(grant, GRANT)
+    need(grant["v"] == 1 and grant["site"].startswith("qb1"), "version and site")
+    need(len(grant["scope"]) == 1 and set(grant["scope"]) <= {"cluster", "node"}, "scope")
+    if isinstance(grant["target"], dict):
+        need(set(grant["target"]) == {"certificate"}, "target")
+        unbase64url(grant["target"]["certificate"], 32)
+    else:
+        need(grant["target"] in ("apiserver", "agent-portal"), "target")
+    need("ed25519:" + grant["admin_key"] in signers, "signed by the key that it names")
+    unbase64url(grant["client_key"], 32)
+    unbase64url(grant["nonce"], 16)
+    life = grant["expires_ms"] - grant["issued_ms"]
+    need(0 < life <= 15 * 60 * 1000, "life")
+
+
 def check_document(vector):
     kind, payload, _ = signed(vector)
-    strict(payload, 64 * 1024)
+    value = strict(payload, 64 * 1024)
     need(kind != "application/vnd.qb.intent.v1+json", "type")
+    if kind == "application/vnd.qb.grant.v1+json":
+        check_grant(value, vector["signers"])
 
 
 def check_statement(vector):
@@ -467,8 +489,10 @@ def main():
     if path == DEFAULT:
         # Here, since it builds on this module.
         import attest
+        import bundle
 
         passed += attest.run(attest.DEFAULT)
+        passed += bundle.run(bundle.DEFAULT)
     print("%d vectors passed" % passed)
     return 0
 

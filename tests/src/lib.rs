@@ -10,6 +10,8 @@
 //!             views.rs  wait.rs  signals.rs         what doors answer; conditions with deadlines
 //!             relay.rs  hostile.rs  browser.rs      the relay, one in the wrong hands, a real Chromium
 //!             lab/  fleet/                          hosts with systemd, a site on them from its packages
+//!             kubernetes/                           real Kubernetes for those hosts, built once
+//!             writers/  (qb-writers)                an API server's interruptions, as its clients see them
 //! ```
 //!
 //! Invariants: nothing of the product is linked but `qb-model`, and `qb-link` by `hostile.rs`, a relay in
@@ -26,6 +28,7 @@ pub mod demo;
 pub mod fleet;
 pub mod hostile;
 pub mod http;
+pub mod kubernetes;
 pub mod lab;
 pub mod packages;
 pub mod process;
@@ -37,3 +40,4 @@ pub mod smoke;
 pub mod tls;
 pub mod views;
 pub mod wait;
+pub mod writers;

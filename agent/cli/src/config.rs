@@ -59,6 +59,8 @@ const FIELDS: [&str; 9] =
 pub struct Paths {
     /// `config.toml`.
     pub config: PathBuf,
+    /// The folder of this login's runtime files, if the system has one.
+    run: Option<PathBuf>,
 }
 
 impl Paths {
@@ -67,14 +69,15 @@ impl Paths {
     /// # Errors
     /// None of them is set.
     pub fn find(config: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, CliError> {
-        if let Some(config) = config {
-            return Ok(Self { config: config.to_owned() });
-        }
         let set = |name: &str| env(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
+        let run = set("XDG_RUNTIME_DIR");
+        if let Some(config) = config {
+            return Ok(Self { config: config.to_owned(), run });
+        }
         let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|h| h.join(".config")));
         let base = base
             .ok_or_else(|| CliError::usage("Neither HOME nor QB_CONFIG says where the configuration is."))?;
-        Ok(Self { config: base.join("qb/config.toml") })
+        Ok(Self { config: base.join("qb/config.toml"), run })
     }
 
     fn folder(&self) -> &Path {
@@ -91,6 +94,11 @@ impl Paths {
         self.folder().join("keys")
     }
 
+    /// What can be fetched again: downloads.
+    pub fn cache(&self) -> PathBuf {
+        self.folder().join("cache")
+    }
+
     /// A site's charter.
     pub fn charter(&self, site: &Name) -> PathBuf {
         self.folder().join(format!("charters/{site}.charter.json"))
@@ -104,6 +112,11 @@ impl Paths {
     /// Names of a site that completion offers when the site does not answer.
     pub fn names(&self, site: &Name) -> PathBuf {
         self.folder().join(format!("known/{site}.names.json"))
+    }
+
+    /// The folder of what lasts as long as a login: in memory where the system has such a place.
+    pub fn runtime(&self) -> PathBuf {
+        self.run.as_ref().map_or_else(|| self.folder().join("run"), |run| run.join("qb"))
     }
 
     /// The page that leads a browser to a portal that runs.

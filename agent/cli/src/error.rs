@@ -6,29 +6,42 @@ use qb_portal::view::Problem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// It was tried and failed.
-    Failed = 1,
+    Failed,
     /// The command line or the configuration is wrong; nothing was sent.
-    Usage = 2,
+    Usage,
     /// The site refused, or there is no right key here.
-    Refused = 3,
+    Refused,
     /// No door answers.
-    Unreachable = 4,
+    Unreachable,
     /// Accepted, and still going when the time to wait was over.
-    StillGoing = 5,
+    StillGoing,
     /// Preflight findings block it.
-    Findings = 6,
+    Findings,
     /// Accepted, and waits for more signatures.
-    Signatures = 7,
+    Signatures,
     /// Interrupted by Ctrl-C; what was accepted goes on.
-    Interrupted = 130,
+    Interrupted,
+    /// As the program ended that was run: `qb kubectl`.
+    Program(u8),
 }
 
 impl Exit {
     /// The process's exit code.
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Unreachable => 4,
+            Self::StillGoing => 5,
+            Self::Findings => 6,
+            Self::Signatures => 7,
+            Self::Interrupted => 130,
+            Self::Program(code) => code,
+        }
     }
 }
 

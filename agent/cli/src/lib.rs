@@ -14,6 +14,7 @@
 //! | `complete` `completion/` | what can come next on a command line; the shells' scripts |
 //! | `change` `agree` | the one path of every change of a site; how a person agrees |
 //! | `through` `receipt` | an intent through a relay; whose word an outcome is |
+//! | `access` | the way to a cluster's API server: certificates, tunnels, kubeconfigs |
 //! | `portal` | the web UI on this computer, signed by this program's key |
 //! | `client` | HTTP over a socket or TLS; whom a door is believed to be |
 //! | `manual` | the man pages, made from the grammar |
@@ -25,6 +26,7 @@
 //! arguments, variables, messages or traces; everything from outside is bounded before it is read and
 //! made harmless before it is printed; `--plan` changes nothing.
 
+pub mod access;
 pub mod agree;
 pub mod args;
 pub mod change;

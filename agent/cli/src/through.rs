@@ -32,7 +32,7 @@ impl Session<'_> {
 
     /// The nodes that are proven to be of the site: by the signed log, and by what this computer
     /// authorized itself where the log cannot be had.
-    async fn roster(&self) -> Result<BTreeSet<NodeId>, CliError> {
+    pub(crate) async fn roster(&self) -> Result<BTreeSet<NodeId>, CliError> {
         let export = self.api.audit().await;
         let proven = export.and_then(|e| crate::cmd::audit::roster(&e, self.here.config.id));
         match proven {

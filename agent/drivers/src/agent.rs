@@ -14,7 +14,9 @@ use qb_model::ids::{Digest, IdError, Millis, Name, PublicKey, Version};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::bundle::{Artifact, ArtifactKind, BundleError, Manifest, VerifiedBundle};
+use crate::bundle::{
+    Artifact, ArtifactKind, BundleError, Label, Manifest, Tally, Unsigned, VerifiedHead, limits::RATIO,
+};
 
 /// The driver word of such a bundle, and its name.
 pub const AGENT: &str = "agent";
@@ -22,8 +24,6 @@ pub const AGENT: &str = "agent";
 pub const PROGRAMS: [&str; 2] = ["qb-agent", "qb-exec"];
 /// Bytes of one program unpacked: three times what a release has.
 pub const PROGRAM_BYTES: u64 = 64 << 20;
-/// A program that unpacks to more than this many times its size is none.
-const RATIO: u64 = 100;
 /// Versions that are remembered: a publisher for each of the site's, twice.
 const FLOORS: usize = 64;
 
@@ -36,9 +36,8 @@ pub struct Programs<'a> {
     pub exec: &'a [u8],
 }
 
-/// Builds a bundle of the agent, unsigned: the manifest's bytes, for a publisher to sign, and the
-/// artifacts' bytes. [`crate::bundle::assemble`] joins them. `min_agent` is the oldest agent that can
-/// carry out the upgrade to it.
+/// Builds a bundle of the agent, unsigned: manifest and table, for a publisher to sign, and the
+/// artifacts' bytes, which follow. `min_agent` is the oldest agent that can carry out the upgrade to it.
 ///
 /// # Errors
 /// A program is none, is too large, or the two are for different machines.
@@ -47,7 +46,7 @@ pub fn build_agent_bundle(
     min_agent: &Version,
     created_ms: Millis,
     programs: &Programs<'_>,
-) -> Result<(Vec<u8>, Vec<u8>), BundleError> {
+) -> Result<(Unsigned, Vec<u8>), BundleError> {
     let name = |text: &str| text.parse::<Name>().map_err(rule);
     let [agent, exec] = PROGRAMS;
     let arch = elf_arch(agent, programs.agent)?;
@@ -55,20 +54,15 @@ pub fn build_agent_bundle(
         let why = format!("is not for {arch}, as {agent} is");
         return Err(BundleError::Program { name: exec.to_owned(), why });
     }
-    let (mut artifacts, mut bytes) = (Vec::new(), Vec::new());
+    let (mut tally, mut bytes) = (Tally::default(), Vec::new());
     for (program, file) in [(agent, programs.agent), (exec, programs.exec)] {
-        let packed = pack(file).map_err(|_| BundleError::Rule("a program cannot be packed"))?;
-        artifacts.push(Artifact {
-            name: name(program)?,
-            kind: ArtifactKind::Program,
-            sha256: Digest(Sha256::digest(&packed).into()),
-            size: packed.len() as u64,
-            unpacked: file.len() as u64,
-        });
+        let broken = |_| BundleError::Rule("a program cannot be packed");
+        let packed = pack(file).map_err(broken)?;
+        let unpacked = Some(file.len() as u64);
+        tally.add(name(program)?, ArtifactKind::Program, unpacked, &mut packed.as_slice()).map_err(broken)?;
         bytes.extend_from_slice(&packed);
     }
-    let manifest = Manifest {
-        v: 1,
+    let label = Label {
         name: name(AGENT)?,
         driver: name(AGENT)?,
         version: version.clone(),
@@ -76,11 +70,8 @@ pub fn build_agent_bundle(
         arch: arch.to_owned(),
         created_ms,
         min_agent: min_agent.clone(),
-        artifacts,
     };
-    let payload =
-        serde_json::to_vec(&manifest).map_err(|_| BundleError::Rule("its manifest cannot be serialized"))?;
-    Ok((payload, bytes))
+    Ok((tally.finish(label)?, bytes))
 }
 
 fn rule(_: IdError) -> BundleError {
@@ -127,26 +118,26 @@ pub struct Host<'a> {
     pub agent: &'a Version,
 }
 
-/// A verified bundle of the agent that fits an order and a host. Made by [`AgentBundle::fit`] only.
+/// The verified head of an agent's bundle that fits an order and a host. Made by [`AgentBundle::fit`] only.
 #[derive(Debug, Clone)]
-pub struct AgentBundle<'a> {
-    bundle: VerifiedBundle<'a>,
+pub struct AgentBundle {
+    head: VerifiedHead,
 }
 
-impl<'a> AgentBundle<'a> {
+impl AgentBundle {
     /// Checks that a bundle is the ordered one, of the ordered version, an agent's, for this host, and
     /// not below a floor.
     ///
     /// # Errors
     /// The first thing that does not fit.
     pub fn fit(
-        bundle: VerifiedBundle<'a>,
+        head: VerifiedHead,
         order: &AgentOrder,
         host: &Host<'_>,
         floors: &VersionFloors,
     ) -> Result<Self, BundleError> {
-        bundle.is(&order.bundle)?;
-        let manifest = bundle.manifest();
+        head.is(&order.bundle)?;
+        let manifest = head.manifest();
         let unfit = |have: String, want: String| Err(BundleError::Unfit { have, want });
         check_form(manifest)?;
         if manifest.version != order.version {
@@ -159,18 +150,13 @@ impl<'a> AgentBundle<'a> {
             let have = format!("for agents from {} on", manifest.min_agent);
             return unfit(have, format!("one for agent {}", host.agent));
         }
-        floors.check(&bundle.publisher(), manifest)?;
-        Ok(Self { bundle })
+        floors.check(&head.publisher(), manifest)?;
+        Ok(Self { head })
     }
 
     /// What it is and who signed it.
-    pub fn bundle(&self) -> &VerifiedBundle<'a> {
-        &self.bundle
-    }
-
-    /// Its programs in the order of [`PROGRAMS`]: what each is, and its packed bytes.
-    pub fn programs(&self) -> impl Iterator<Item = (&Artifact, &[u8])> {
-        self.bundle.artifacts()
+    pub fn head(&self) -> &VerifiedHead {
+        &self.head
     }
 }
 
@@ -204,7 +190,11 @@ pub fn check_form(manifest: &Manifest) -> Result<(), BundleError> {
 ///
 /// # Errors
 /// It is damaged or of another size, or cannot be written.
-pub fn unpack_program(artifact: &Artifact, packed: &[u8], to: &mut dyn io::Write) -> io::Result<Digest> {
+pub fn unpack_program(
+    artifact: &Artifact,
+    packed: &mut dyn io::Read,
+    to: &mut dyn io::Write,
+) -> io::Result<Digest> {
     let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut file = GzDecoder::new(packed).take(artifact.unpacked.saturating_add(1));
     let (mut hash, mut had) = (Sha256::new(), 0u64);

@@ -1,9 +1,8 @@
 //! What the rehearsal's bundle holds: small text files, the same bytes on every machine.
 
-use qb_model::ids::{Digest, IdError, Millis, Name, Version};
-use sha2::{Digest as _, Sha256};
+use qb_model::ids::{IdError, Millis, Name, Version};
 
-use crate::bundle::{ANY_ARCH, Artifact, ArtifactKind, BundleError, Manifest};
+use crate::bundle::{ANY_ARCH, ArtifactKind, BundleError, Label, Tally, Unsigned};
 use crate::config::{Schema, SchemaType, UnitDefaults};
 
 const README: &str = "\
@@ -16,21 +15,25 @@ processes, certificates and ports, and a bundle of another driver for everything
 /// Restart and stop times: quick, since a rehearsal is watched.
 const UNIT: UnitDefaults = UnitDefaults { restart_first_ms: 200, restart_most_ms: 10_000, stop_ms: 3_000 };
 
-/// Builds the rehearsal's bundle, unsigned: the manifest's bytes, for a publisher to sign, and the
-/// artifacts' bytes. [`crate::bundle::assemble`] joins them.
+/// Builds the rehearsal's bundle, unsigned: manifest and table, for a publisher to sign, and the
+/// artifacts' bytes, which follow.
 ///
 /// # Errors
 /// None in practice: everything that goes in is fixed. The error says which rule broke.
 pub fn build_rehearsal_bundle(
     version: &Version,
     created_ms: Millis,
-) -> Result<(Vec<u8>, Vec<u8>), BundleError> {
+) -> Result<(Unsigned, Vec<u8>), BundleError> {
     let files = files(version)?;
     let unpacked = files.iter().map(|(_, text)| text.len() as u64).sum();
-    let archive = archive(&files).map_err(|_| BundleError::Rule("its archive cannot be built"))?;
+    let broken = |_| BundleError::Rule("its archive cannot be built");
+    let archive = archive(&files).map_err(broken)?;
     let name = |text: &str| text.parse::<Name>().map_err(rule);
-    let manifest = Manifest {
-        v: 1,
+    let mut tally = Tally::default();
+    tally
+        .add(name("settings")?, ArtifactKind::Tar, Some(unpacked), &mut archive.as_slice())
+        .map_err(broken)?;
+    let label = Label {
         name: name("rehearsal")?,
         driver: name("rehearsal")?,
         version: version.clone(),
@@ -38,17 +41,8 @@ pub fn build_rehearsal_bundle(
         arch: ANY_ARCH.to_owned(),
         created_ms,
         min_agent: "0.1.0".parse().map_err(rule)?,
-        artifacts: vec![Artifact {
-            name: name("settings")?,
-            kind: ArtifactKind::Tar,
-            sha256: Digest(Sha256::digest(&archive).into()),
-            size: archive.len() as u64,
-            unpacked,
-        }],
     };
-    let payload =
-        serde_json::to_vec(&manifest).map_err(|_| BundleError::Rule("its manifest cannot be serialized"))?;
-    Ok((payload, archive))
+    Ok((tally.finish(label)?, archive))
 }
 
 fn rule(_: IdError) -> BundleError {

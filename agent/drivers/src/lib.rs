@@ -14,10 +14,13 @@
 //! |---|---|
 //! | `lib.rs` | [`Driver`], the table of drivers, what can be refused |
 //! | `step.rs` | [`Step`], [`StepAction`]: the closed set of things done to a host |
+//! | `host_step.rs` | [`host_step::HostAction`]: what is done to the host itself |
 //! | `path.rs` | [`RelPath`]: a path that cannot leave the cluster's directory |
 //! | `plan.rs` | the full text of a plan, as `--plan=full` and the golden tests show it |
 //! | `config.rs` | files that a driver renders, as types |
+//! | `kubeadm/` | the driver `kubeadm`: real Kubernetes |
 //! | `rehearsal.rs`, `rehearsal/` | the driver `rehearsal`: the life cycle with stand-in processes |
+//! | `access.rs` | who is who inside a cluster: role bindings from the site's admins |
 //! | `bundle.rs` | the bundle format: manifest, assembly, verification |
 //! | `agent.rs` | bundles of the agent itself: its two programs, versions that may not come back |
 //! | `content.rs` | what the rehearsal's bundle holds |
@@ -30,10 +33,13 @@
 //! - Every path is relative to the cluster's directory on the node.
 //! - What a driver does not do: decide placement (planner), judge a host (preflight), touch it (exec).
 
+pub mod access;
 pub mod agent;
 pub mod bundle;
 pub mod config;
 mod content;
+pub mod host_step;
+pub mod kubeadm;
 mod path;
 mod plan;
 mod rehearsal;
@@ -137,6 +143,10 @@ pub struct Observed {
     pub arch: String,
     /// The verified manifest of the bundle at hand; none while it is not here.
     pub bundle: Option<bundle::Manifest>,
+    /// Version of the host's control groups, 1 or 2; none if not known, as in a plan for later.
+    pub cgroup: Option<u8>,
+    /// Whether the host is itself a container: parts of the kernel are not its own.
+    pub nested: bool,
 }
 
 /// Compiles orders into steps for one Kubernetes distribution.
@@ -163,11 +173,30 @@ pub trait Driver: Send + Sync {
     fn compile(&self, order: &Assignment, observed: &Observed) -> Result<Vec<Step>, DriverError>;
 }
 
+/// Compares the bundle at hand, if there is one, with the order and the host.
+fn check_bundle(order: &Assignment, observed: &Observed) -> Result<(), DriverError> {
+    let Some(have) = &observed.bundle else {
+        return Ok(());
+    };
+    let fits = have.driver == order.driver
+        && have.version == order.version
+        && (have.arch == bundle::ANY_ARCH || observed.arch.is_empty() || have.arch == observed.arch);
+    if fits {
+        return Ok(());
+    }
+    Err(DriverError::Bundle {
+        have: format!("{} {} for {}", have.driver, have.version, have.arch),
+        want: format!("{} {} for {}", order.driver, order.version, observed.arch),
+    })
+}
+
 static REHEARSAL: Rehearsal = Rehearsal;
+static KUBEADM: kubeadm::Kubeadm = kubeadm::Kubeadm;
 
 /// The driver of that name.
 pub fn driver(name: &Name) -> Option<&'static dyn Driver> {
     match name.as_str() {
+        "kubeadm" => Some(&KUBEADM),
         "rehearsal" => Some(&REHEARSAL),
         _ => None,
     }
@@ -175,5 +204,5 @@ pub fn driver(name: &Name) -> Option<&'static dyn Driver> {
 
 /// The names of all drivers, sorted.
 pub fn names() -> &'static [&'static str] {
-    &["rehearsal"]
+    &["kubeadm", "rehearsal"]
 }

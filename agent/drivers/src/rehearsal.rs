@@ -77,7 +77,7 @@ impl Driver for Rehearsal {
         // Leaving must work whatever is left of version and bundle.
         if order.stage != Stage::Leave {
             self.supports(&order.version)?;
-            check_bundle(order, observed)?;
+            crate::check_bundle(order, observed)?;
         }
         let actions = match order.stage {
             Stage::Prepare => stage.prepare()?,
@@ -87,23 +87,6 @@ impl Driver for Rehearsal {
         };
         Ok((1..).zip(actions).map(|(id, (title, action))| Step { id, title, action }).collect())
     }
-}
-
-/// Compares the bundle at hand, if there is one, with the order and the host.
-fn check_bundle(order: &Assignment, observed: &Observed) -> Result<(), DriverError> {
-    let Some(have) = &observed.bundle else {
-        return Ok(());
-    };
-    let fits = have.driver == order.driver
-        && have.version == order.version
-        && (have.arch == bundle::ANY_ARCH || observed.arch.is_empty() || have.arch == observed.arch);
-    if fits {
-        return Ok(());
-    }
-    Err(DriverError::Bundle {
-        have: format!("{} {} for {}", have.driver, have.version, have.arch),
-        want: format!("{} {} for {}", order.driver, order.version, observed.arch),
-    })
 }
 
 type Action = (String, StepAction);

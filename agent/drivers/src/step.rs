@@ -6,6 +6,7 @@ use std::fmt;
 use qb_model::ids::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::host_step::HostAction;
 use crate::path::RelPath;
 
 /// One idempotent action on a host.
@@ -196,6 +197,17 @@ pub enum StepAction {
     },
     /// Removes the cluster's directory with everything in it.
     RemoveTree,
+    /// Opens the join secret of a real cluster, and keeps it for a later step, with mode 0600. Check: it
+    /// is there, or this node has joined.
+    OpenKubeSecret {
+        /// Where it is kept.
+        into: RelPath,
+    },
+    /// Something on the host itself, by the executor's helper.
+    Host {
+        /// What.
+        host: HostAction,
+    },
 }
 
 impl StepAction {
@@ -207,7 +219,8 @@ impl StepAction {
             Self::Files { .. } => "files",
             Self::CheckConfig { .. } => "check",
             Self::MakeAuthority { .. } | Self::IssueServing { .. } => "pki",
-            Self::OwnCredential { .. } | Self::OpenSecret(_) => "secret",
+            Self::OwnCredential { .. } | Self::OpenSecret(_) | Self::OpenKubeSecret { .. } => "secret",
+            Self::Host { host } => host.word(),
             Self::Unit { .. } => "unit",
             Self::AwaitReady { .. } | Self::AwaitJoined { .. } => "wait",
             Self::Publish { .. } => "publish",

@@ -1,15 +1,18 @@
 //! Bundles of the agent: what is built fits and unpacks, and nothing else does.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Read as _;
+
 use qb_drivers::agent::{
     AgentBundle, Host, Programs, VersionFloors, build_agent_bundle, check_form, elf_arch, unpack_program,
 };
 use qb_drivers::build_rehearsal_bundle;
-use qb_drivers::bundle::{BundleError, HEAD_BYTES, assemble, peek, signed_by, verify_bundle};
+use qb_drivers::bundle::{
+    Artifact, BundleError, Contents, HEAD_BYTES, from_memory, peek, signed_by, verify_bundle,
+};
 use qb_model::agent_order::AgentOrder;
 use qb_model::assignment::Citation;
-use qb_model::dsse::{Purpose, SecretKey, Signer as _};
-use qb_model::envelope::Envelope;
+use qb_model::dsse::{SecretKey, Signer as _};
 use qb_model::{Digest, Generation, Millis, NodeId, SiteId, Version};
 use sha2::{Digest as _, Sha256};
 
@@ -41,9 +44,9 @@ const ARM: u16 = 183;
 fn built(version_text: &str, signer: &SecretKey) -> Vec<u8> {
     let (agent, exec) = (elf(X86, 1), elf(X86, 2));
     let programs = Programs { agent: &agent, exec: &exec };
-    let (manifest, artifacts) =
+    let (unsigned, artifacts) =
         build_agent_bundle(&version(version_text), &version("0.1.0"), Millis(5), &programs).unwrap();
-    assemble(&Envelope::sign(Purpose::Bundle, manifest, &[signer]), &artifacts)
+    [unsigned.sign(&[signer]), artifacts].concat()
 }
 
 fn order(bundle: Digest, version_text: &str) -> AgentOrder {
@@ -83,8 +86,16 @@ fn what_is_built_unpacks_to_the_same_programs() {
     let host = Host { arch: "x86_64", agent: &agent };
     let fits = AgentBundle::fit(bundle, &order(digest, "0.2.0"), &host, &VersionFloors::default()).unwrap();
     let wants = [("qb-agent", elf(X86, 1)), ("qb-exec", elf(X86, 2))];
-    assert_eq!(fits.programs().count(), 2);
-    for ((artifact, packed), (name, want)) in fits.programs().zip(wants) {
+    assert_eq!(fits.head().manifest().artifacts.len(), 2);
+    let mut contents = Contents::new(fits.head(), Box::new(from_memory(&file)));
+    for (number, (name, want)) in wants.into_iter().enumerate() {
+        let mut reader = contents.artifact(number).unwrap();
+        let (artifact, mut packed) = (reader.artifact(), Vec::new());
+        reader.read_to_end(&mut packed).unwrap();
+        let unpack_program = |artifact: &Artifact, packed: &[u8], out: &mut Vec<u8>| {
+            unpack_program(artifact, &mut &packed[..], out)
+        };
+        let packed = packed.as_slice();
         let mut out = Vec::new();
         let digest = unpack_program(artifact, packed, &mut out).unwrap();
         assert_eq!((artifact.name.as_str(), &out), (name, &want));
@@ -117,8 +128,8 @@ fn only_what_was_ordered_and_runs_here_fits() {
     let old = unfit(fit(&file, &good, "x86_64", "0.0.9", &none));
     assert_eq!(old, "for agents from 0.1.0 on | one for agent 0.0.9");
     // A rehearsal's bundle, rightly signed and ordered.
-    let (manifest, artifacts) = build_rehearsal_bundle(&version("0.2.0"), Millis(5)).unwrap();
-    let rehearsal = assemble(&Envelope::sign(Purpose::Bundle, manifest, &[&key(1)]), &artifacts);
+    let (unsigned, artifacts) = build_rehearsal_bundle(&version("0.2.0"), Millis(5)).unwrap();
+    let rehearsal = [unsigned.sign(&[&key(1)]), artifacts].concat();
     let (digest, _) = peek(&rehearsal).unwrap();
     let text = unfit(fit(&rehearsal, &order(digest, "0.2.0"), "x86_64", "0.1.0", &none));
     assert_eq!(text, "of driver rehearsal | one of agent");

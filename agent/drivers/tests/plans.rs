@@ -15,6 +15,7 @@ fn member(n: u8, role: NodeRole) -> Member {
         host: format!("lyon-r1-0{n}").parse().unwrap(),
         address: format!("127.0.1.{n}"),
         role,
+        slot: u16::from(n) - 1,
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use qb_drivers::RelPath;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const DIR_MODE: Mode = Mode::RWXU;
+const OPEN_DIR_MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// An open directory.
 #[derive(Debug)]
@@ -63,6 +65,64 @@ impl Dir {
         Ok(())
     }
 
+    /// Makes a directory and those above it, mode 0755: for trees that programs run from.
+    pub(crate) fn make_open_dirs(&self, at: &RelPath) -> io::Result<()> {
+        let mut here = self.fd.try_clone()?;
+        for part in at.parts() {
+            let made = match rustix::fs::mkdirat(&here, part, DIR_MODE) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(errno) => return Err(errno.into()),
+            };
+            here = rustix::fs::openat(&here, part, DIR_FLAGS, Mode::empty())?;
+            if made {
+                // Whatever the umask would take away.
+                rustix::fs::fchmod(&here, OPEN_DIR_MODE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everybody pass through it and see what is in it.
+    pub(crate) fn open_to_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.fd, OPEN_DIR_MODE)?)
+    }
+
+    /// Makes everything that was written on its disk durable.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.fd)?)
+    }
+
+    /// Bytes that are free on its disk.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// A new file on its disk that has no name, so that it is gone when nobody has it open.
+    pub(crate) fn nameless(&self) -> io::Result<File> {
+        static ONE: Mutex<()> = Mutex::new(());
+        // Nothing is shared but the name, for a moment.
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = ".nameless";
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // (O_TMPFILE would do it in one call, but not every file system has it.)
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?;
+        Ok(file)
+    }
+
+    /// Makes a file that must not be there yet, to be written. For trees that are synced and renamed as a
+    /// whole.
+    pub(crate) fn create_new(&self, at: &RelPath, mode: u32) -> io::Result<File> {
+        let (parent, name) = self.parent(at)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(File::from(create_new(&parent, name, mode)?))
+    }
+
     /// Whether there is a directory.
     pub(crate) fn has_dir(&self, at: &RelPath) -> bool {
         self.walk(at.parts()).is_ok()
@@ -88,6 +148,16 @@ impl Dir {
             return Err(io::Error::other(format!("larger than {most} bytes")));
         }
         Ok(Some(bytes))
+    }
+
+    /// The first bytes of a file, at most this many.
+    pub(crate) fn read_beginning(&self, at: &RelPath, most: usize) -> io::Result<Vec<u8>> {
+        let (parent, name) = self.parent(at)?.ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::openat(&parent, name, flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Permission bits of a file; none if it is not there.
@@ -117,14 +187,6 @@ impl Dir {
         rustix::fs::renameat(&parent, &temporary, &parent, name)?;
         rustix::fs::fsync(&parent)?;
         Ok(())
-    }
-
-    /// Writes a file that must not be there yet. Not atomic: for trees that are renamed as a whole.
-    pub(crate) fn write_new(&self, at: &RelPath, bytes: &[u8], mode: u32) -> io::Result<()> {
-        let (parent, name) = self.parent(at)?.ok_or(io::ErrorKind::NotFound)?;
-        let mut file = File::from(create_new(&parent, name, mode)?);
-        file.write_all(bytes)?;
-        file.sync_all()
     }
 
     /// Opens a file to append to, mode 0600.
@@ -178,6 +240,64 @@ impl Dir {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Makes a directory and those above it with a mode of their own; those that are there stay.
+    pub(crate) fn make_dirs_for(&self, at: &RelPath, mode: u32) -> io::Result<()> {
+        let (mut here, mode) = (self.fd.try_clone()?, Mode::from_raw_mode(mode));
+        for part in at.parts() {
+            match rustix::fs::mkdirat(&here, part, mode) {
+                Ok(()) => {
+                    let made = rustix::fs::openat(&here, part, DIR_FLAGS, Mode::empty())?;
+                    // Whatever the umask took away.
+                    rustix::fs::fchmod(&made, mode)?;
+                    rustix::fs::fsync(&here)?;
+                    here = made;
+                }
+                Err(Errno::EXIST) => here = rustix::fs::openat(&here, part, DIR_FLAGS, Mode::empty())?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a link leads; none if it is not there.
+    pub(crate) fn link(&self, at: &RelPath) -> io::Result<Option<String>> {
+        let Some((parent, name)) = self.parent(at)? else {
+            return Ok(None);
+        };
+        match rustix::fs::readlinkat(&parent, name, Vec::new()) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Points a link somewhere, in one piece. It replaces a link or a file, never a directory.
+    pub(crate) fn point(&self, at: &RelPath, target: &str) -> io::Result<()> {
+        let (parent, name) = self.parent(at)?.ok_or(io::ErrorKind::NotFound)?;
+        let temporary = format!(".{name}.new");
+        match rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        rustix::fs::symlinkat(target, &parent, &temporary)?;
+        rustix::fs::renameat(&parent, &temporary, &parent, name)?;
+        Ok(rustix::fs::fsync(&parent)?)
+    }
+
+    /// Opens a regular file for reading; none if it is not there.
+    pub(crate) fn file(&self, at: &RelPath) -> io::Result<Option<File>> {
+        let Some((parent, name)) = self.parent(at)? else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(io::Error::other("not a regular file")) }
     }
 
     fn walk<'a>(&self, parts: impl Iterator<Item = &'a str>) -> io::Result<OwnedFd> {

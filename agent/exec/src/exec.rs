@@ -1,5 +1,7 @@
 //! The executor's handle: takes orders, keeps units running, answers how they are.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,11 +10,13 @@ use std::time::Duration;
 
 use hyper::Method;
 use qb_drivers::config::NodeServiceConfig;
+use qb_drivers::host_step::{HostUnit, NetworkMember};
 use qb_drivers::{PathError, RelPath, StandIn};
 use qb_model::action::NodeRole;
 use qb_model::agent_order::{self, AgentFloor, AgentGrounds, AgentOrder, VerifiedAgentOrder};
 use qb_model::assignment::{self, Assignment, Grounds, VerifiedAssignment};
-use qb_model::ids::{Digest, Generation, Name, NodeId, SealKey, SiteId};
+use qb_model::grant::UsedGrants;
+use qb_model::ids::{Digest, Generation, Name, NodeId, PublicKey, SealKey, SiteId};
 use qb_model::statement::{SealKeyRecord, SignedBytes};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -22,14 +26,17 @@ use crate::client::Client;
 use crate::dir::Dir;
 use crate::errors::{ExecError, NodeError, OrderError};
 use crate::floor::{self, Floor};
+use crate::host::network;
+use crate::host::runner::{Helpers, Runner};
 use crate::join::{self, MintError, MintRequest, Recipient};
-use crate::progress::{StageDone, StageError, StepProgress};
+use crate::progress::{StageDone, StageError, StepError, StepProgress};
 use crate::seal::{SealSecret, SealedSecret};
 use crate::site::{Binding, SiteError, SiteSource};
 use crate::stage::{self, Run};
 use crate::standin::wire::NodeList;
 use crate::steps::units::read_record;
 use crate::supervisor::{Supervisor, UnitHealth, UnitKey, UnitRecord, Units};
+use crate::unpack;
 
 /// How long an API server may take to say who joined.
 const NODES_LIMIT: Duration = Duration::from_secs(2);
@@ -61,8 +68,8 @@ pub struct ExecConfig {
 /// publishers of the verified trust log, the secret against the order.
 #[derive(Debug, Clone, Default)]
 pub struct Supplies {
-    /// The bundle's file, if this node has it.
-    pub bundle: Option<Vec<u8>>,
+    /// The bundle's file, if this node has it and the stage unpacks it.
+    pub bundle: Option<Arc<File>>,
     /// The join secret for this order, if it came.
     pub join: Option<SealedSecret>,
 }
@@ -93,14 +100,25 @@ pub(crate) struct Inner {
     floor: Mutex<Floor>,
     site: Binding,
     waits: Mutex<String>,
+    /// Who the members of real clusters are, as it was told last.
+    pub(crate) peers: Mutex<BTreeMap<Name, Vec<NetworkMember>>>,
+    /// Hands work on the host to helpers.
+    pub(crate) runner: Runner,
     /// Digest of the join secret that was opened last.
     opened: Mutex<Option<Digest>>,
+    /// Grants that certificates were signed for.
+    used_grants: Mutex<UsedGrants>,
 }
 
 impl Inner {
     pub(crate) fn floor(&self) -> MutexGuard<'_, Floor> {
         // A floor is replaced as a whole, after it is on disk.
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn used_grants(&self) -> MutexGuard<'_, UsedGrants> {
+        // Each change of it is one insertion.
+        self.used_grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This node, once it is known.
@@ -127,6 +145,37 @@ impl Inner {
             tracing::warn!("units of an earlier life wait: {why}");
         }
         *held = why;
+    }
+
+    pub(crate) fn told_peers(&self) -> MutexGuard<'_, BTreeMap<Name, Vec<NetworkMember>>> {
+        // Each change of it is one insertion or removal.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody holds this machine.
+    pub(crate) fn free(&self) -> Result<(), StepError> {
+        if !floor::is_held(&self.config.hold) {
+            return Ok(());
+        }
+        let hold = self.config.hold.display();
+        Err(StepError::new(
+            format!("held on this machine: {hold} exists"),
+            format!("remove it to go on: rm {hold}"),
+        ))
+    }
+
+    /// Who starts helpers.
+    ///
+    /// # Errors
+    /// Nobody: this process keeps units itself, without root.
+    pub(crate) fn helpers(&self) -> Result<&dyn Helpers, StepError> {
+        match self.supervisor.systemd() {
+            Some(systemd) => Ok(systemd),
+            None => Err(StepError::new(
+                "driver kubeadm needs the packaged executor",
+                "install the qb-agent package on this machine, or create the cluster with driver rehearsal",
+            )),
+        }
     }
 
     pub(crate) fn opened(&self, sealed: &SealedSecret) -> bool {
@@ -159,9 +208,24 @@ impl Exec {
         let recorded = recorded(&root, &clusters).map_err(error)?;
         let (running, opened) = (Arc::default(), Mutex::new(None));
         let site = Binding::open(&config.site, &root);
-        let waits = Mutex::default();
-        let exec = Self(Arc::new(Inner { config, root, supervisor, running, floor, site, opened, waits }));
+        let (waits, used_grants, peers) = Default::default();
+        let runner = Runner::open(&root).map_err(error)?;
+        let inner = Inner {
+            config,
+            root,
+            supervisor,
+            running,
+            floor,
+            site,
+            opened,
+            waits,
+            used_grants,
+            peers,
+            runner,
+        };
+        let exec = Self(Arc::new(inner));
         exec.start_recorded(recorded).await;
+        exec.keep_networks();
         Ok(exec)
     }
 
@@ -357,6 +421,16 @@ impl Exec {
         })
     }
 
+    /// Whether the bundle of an order was unpacked on this machine, signed by one of these publishers.
+    pub(crate) fn has_tree(&self, order: &Assignment, publishers: &[PublicKey]) -> bool {
+        matches!(unpack::head_of(&self.0.root, order, publishers), Ok(Some(_)))
+    }
+
+    /// The executor's directory.
+    pub(crate) fn root(&self) -> &Dir {
+        &self.0.root
+    }
+
     /// The clusters that lie on this machine.
     ///
     /// # Errors
@@ -367,11 +441,26 @@ impl Exec {
 
     /// The units of a cluster on this node.
     pub async fn health(&self, cluster: &Name) -> Vec<UnitHealth> {
+        if self.is_real(cluster)
+            && let Some(systemd) = self.0.supervisor.systemd()
+        {
+            let units = [HostUnit::Containerd, HostUnit::Kubelet].map(HostUnit::name);
+            return systemd.health(&units).await.unwrap_or_else(|error| {
+                tracing::debug!(%cluster, "units: {error}");
+                Vec::new()
+            });
+        }
         let units = self.0.supervisor.look(cluster).await.unwrap_or_else(|error| {
             tracing::debug!(%cluster, "units: {}", error.text);
             Vec::new()
         });
         units.into_iter().map(|(health, _)| health).collect()
+    }
+
+    /// Whether a real cluster lies here: its pod network is kept.
+    pub(crate) fn is_real(&self, cluster: &Name) -> bool {
+        let at = cluster_dir(cluster).and_then(|dir| dir.join(network::FILE));
+        at.is_ok_and(|at| matches!(self.0.root.mode(&at), Ok(Some(_))))
     }
 
     /// Who joined a cluster, as its API server says to this member.

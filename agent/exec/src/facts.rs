@@ -118,3 +118,13 @@ mod tests {
         assert_eq!(pretty_name(""), "Linux");
     }
 }
+
+/// What a driver asks of the ground under it: the version of the control groups, and whether the machine
+/// is itself a container.
+pub(crate) fn ground(root: &Path) -> (Option<u8>, bool) {
+    // The second version has this file at its root; mixed hosts have the first one's controllers.
+    let second = root.join("sys/fs/cgroup/cgroup.controllers").exists();
+    // systemd writes down what kind of container it is in.
+    let nested = root.join("run/systemd/container").exists();
+    (Some(if second { 2 } else { 1 }), nested)
+}

@@ -95,6 +95,11 @@ impl Floor {
         self.0.node
     }
 
+    /// Head of the newest trust log that was seen here; the site's own before the first.
+    pub(crate) fn trust_head(&self, site: SiteId) -> Digest {
+        self.0.trust_head.unwrap_or(self.0.site.unwrap_or(site).0)
+    }
+
     /// What another node's order is compared with: the trust log must not be older here either, but
     /// its numbers are its own.
     pub(crate) fn for_other(&self, site: SiteId, node: NodeId) -> qb_model::assignment::Floor {

@@ -1,6 +1,8 @@
 //! What a node needs to be let into a cluster: made on the control plane node that holds the
 //! registry, sealed to the one node that may use it, once, for a quarter of an hour.
 
+pub(crate) mod kube;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -10,7 +12,7 @@ use std::path::Path;
 use qb_drivers::RelPath;
 use qb_drivers::config::ApiServerConfig;
 use qb_model::action::NodeRole;
-use qb_model::assignment::{Assignment, Grounds, Member, Stage};
+use qb_model::assignment::{Assignment, Grounds, KUBEADM, Member, Stage};
 use qb_model::ids::{Generation, Millis, Name, NodeId, SealKey, SiteId};
 use qb_model::statement::{SealKeyRecord, SignedBytes};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -43,7 +45,7 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Why no join secret was made.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// This node does not hold the cluster's registry.
+    /// This node does not hold the cluster's registry, or the authority of a real one.
     #[error("this node does not hold the registry of {0}: ask its first control plane node")]
     NotHere(Name),
     /// The order of the recipient does not stand.
@@ -98,6 +100,8 @@ pub struct MintRequest {
 pub(crate) struct Recipient {
     pub(crate) site: SiteId,
     pub(crate) cluster: Name,
+    /// Whether the cluster is a real one: then any control plane node lets members in.
+    pub(crate) real: bool,
     /// Generation of the member's join assignment.
     pub(crate) generation: Generation,
     pub(crate) member: Member,
@@ -112,7 +116,10 @@ impl Recipient {
         if order.stage != Stage::Join || order.node == me {
             return Err(MintError::Refused("its order is not one to join"));
         }
-        if order.first != me {
+        let real = order.driver.as_str() == KUBEADM;
+        let rules = |m: &Member| m.node == me && m.role == NodeRole::ControlPlane;
+        let here = if real { order.members.iter().any(rules) } else { order.first == me };
+        if !here {
             return Err(MintError::NotHere(order.cluster.clone()));
         }
         let member = order.member().ok_or(MintError::Refused("it is not among the members"))?.clone();
@@ -128,7 +135,7 @@ impl Recipient {
         }
         let (seal_key, seal_seq) = (record.key, record.seq);
         let (site, cluster, generation) = (order.site, order.cluster.clone(), order.generation);
-        Ok(Self { site, cluster, generation, member, seal_key, seal_seq })
+        Ok(Self { site, cluster, real, generation, member, seal_key, seal_seq })
     }
 }
 
@@ -238,6 +245,9 @@ pub(crate) fn mint(inner: &Inner, request: &Recipient) -> Result<SealedSecret, M
     let not_here = || MintError::NotHere(request.cluster.clone());
     let at = cluster_dir(&request.cluster).map_err(StepError::damaged)?;
     let dir = inner.root.sub(&at).map_err(|_| not_here())?;
+    if request.real {
+        return mint_kube(inner, &dir, Path::new(kube::PKI), request);
+    }
     let config =
         dir.read(&path("config/api-server.json")?, FILE_BYTES).ok().flatten().ok_or_else(not_here)?;
     let config: ApiServerConfig = serde_json::from_slice(&config).map_err(|_| not_here())?;
@@ -257,6 +267,28 @@ pub(crate) fn mint(inner: &Inner, request: &Recipient) -> Result<SealedSecret, M
     let bytes =
         postcard::to_stdvec(&plain).map(Zeroizing::new).map_err(|_| StepError::damaged("the join secret"))?;
     Ok(seal::seal(context(inner, request)?, &request.seal_key, &bytes)?)
+}
+
+/// The same for a real cluster: on any node on which kubeadm came to its end for it, with the identity
+/// that it left there.
+pub(crate) fn mint_kube(
+    inner: &Inner,
+    dir: &Dir,
+    pki: &Path,
+    request: &Recipient,
+) -> Result<SealedSecret, MintError> {
+    let not_here = || MintError::NotHere(request.cluster.clone());
+    let mut ended = false;
+    for name in crate::host::ENDED {
+        ended |= dir.mode(&path(name)?).map_err(|e| StepError::disk(name, &e))?.is_some();
+    }
+    if !ended {
+        return Err(not_here());
+    }
+    let secret = kube::make(pki, request)?.ok_or_else(not_here)?;
+    dir.make_dirs(&path("data")?).map_err(|e| StepError::disk("data", &e))?;
+    not_older(dir, request)?;
+    Ok(seal::seal(context(inner, request)?, &request.seal_key, &secret.encode()?)?)
 }
 
 /// Keeps the newest order of each recipient: an older one of a member that has left gets nothing.
@@ -302,7 +334,7 @@ fn context(inner: &Inner, request: &Recipient) -> Result<SealContext, StepError>
     })
 }
 
-fn path(text: &str) -> Result<RelPath, StepError> {
+pub(crate) fn path(text: &str) -> Result<RelPath, StepError> {
     text.parse().map_err(|e: qb_drivers::PathError| {
         StepError::damaged(format!("{} ({e})", Path::new(text).display()))
     })

@@ -26,8 +26,10 @@
 //! | `removal.rs`, `bin/qb-exec` | the program; whether the package may go |
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
+//! | `release.rs` | takes another node out of a cluster; who the members are |
+//! | `people.rs` | certificates and role bindings for the site's admins |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
-//! | `unpack.rs`, `dir.rs` | bundles onto disk; a directory that nothing leads out of |
+//! | `bundle.rs`, `unpack.rs`, `dir.rs` | bundles onto disk, in verified chunks; a directory that nothing leads out of |
 //! | `versions.rs`, `versions/` | other versions of qb's own programs: installed, tried out, kept or left |
 //! | `probe.rs`, `facts.rs` | preflight: what answers, what this machine is |
 //!
@@ -45,6 +47,7 @@
 //! - What is absent on purpose: package managers, and root where systemd is not asked. The rehearsal
 //!   needs none; a driver for a real distribution brings its actions with it.
 
+mod bundle;
 mod client;
 mod clock;
 mod dir;
@@ -52,11 +55,14 @@ mod errors;
 mod exec;
 mod facts;
 mod floor;
+mod host;
 mod join;
 pub mod limits;
+mod people;
 mod pki;
 pub mod probe;
 mod progress;
+mod release;
 mod remote;
 pub mod removal;
 pub mod seal;
@@ -70,13 +76,17 @@ mod unpack;
 pub mod versions;
 mod wire;
 
+pub use bundle::{Bundle, TakeError, file_of};
 pub use errors::{ExecError, NodeError, OrderError};
 pub use exec::{ClusterNode, Exec, ExecConfig, Supplies};
 pub use facts::{FactsConfig, FactsError, gather_facts};
 pub use floor::FloorError;
+pub use host::helper::{HelperError, host};
 pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};
+pub use people::{Credential, CredentialRequest, Kubectl, PeopleError, TrustGrounds};
 pub use pki::PkiError;
 pub use progress::{StageDone, StageError, StepProgress, StepState};
+pub use release::{Peers, ReleaseRequest};
 pub use remote::{RemoteError, RemoteExec};
 pub use seal::{SealContext, SealError, SealSecret, SealedSecret};
 pub use server::Server;

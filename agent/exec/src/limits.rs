@@ -17,17 +17,24 @@ pub const PART_BYTES: usize = 256 * 1024;
 pub const ANSWER_BYTES: usize = 1024 * 1024;
 /// Connections at a time: the agent asks one thing of each kind, and a previous one may just be ending.
 pub const CONNECTIONS: usize = 8;
-/// Orders with their bundle in memory: one that runs, and one that waits until the one before has come
+/// Orders with their bundle on disk: one that runs, and one that waits until the one before has come
 /// to its safe point.
 pub const ORDERS: usize = 2;
 /// How long a frame may take from its first expected moment to its last byte: both sides are on one
 /// machine.
 pub const FRAME_LIMIT: Duration = Duration::from_secs(10);
-/// How long a whole bundle may take.
-pub const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a whole bundle may take: 2 GiB, hashed and written to a disk that takes 4 MiB/s.
+pub const BUNDLE_LIMIT: Duration = Duration::from_secs(520);
 /// How often an executor that carries out an order says that it lives.
 pub const ALIVE: Duration = Duration::from_secs(5);
 /// How long the agent waits for any word about an order: several signs of life are missing then.
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// How long a question may take: minting writes to a disk.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of what a program of the host may say to a parser, unless the step says otherwise.
+pub const OUTPUT_BYTES: usize = 64 * 1024;
+/// Bytes of the end of what a program said that are shown in an error.
+pub const SAID_BYTES: usize = 64 * 1024;
+/// Bytes of the line that is shown while a step runs.
+pub const TOLD_BYTES: usize = 1024;

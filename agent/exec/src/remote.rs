@@ -1,6 +1,8 @@
 //! The agent's side of the socket: an executor that is a process of its own.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use qb_model::ids::{Name, Version};
@@ -8,10 +10,13 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::bundle::parts;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
 use crate::limits::{ANSWER_BYTES, ANSWER_LIMIT, FRAME_LIMIT, PART_BYTES, REQUEST_BYTES, SILENCE};
+use crate::people::{Credential, CredentialRequest};
 use crate::progress::{StageDone, StageError, StepProgress};
+use crate::release::{Peers, ReleaseRequest};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
 use crate::versions::{Upgrade, VersionsView};
@@ -77,15 +82,15 @@ impl RemoteExec {
     pub async fn carry_out(
         &self,
         mut order: Order,
-        bundle: Option<&[u8]>,
+        bundle: Option<Arc<File>>,
         progress: &watch::Sender<Vec<StepProgress>>,
     ) -> Result<StageDone, RemoteError> {
-        order.bundle = bundle.map(|bytes| bytes.len() as u64);
+        order.bundle = bundle.as_deref().map(size).transpose()?;
         let mut stream = self.connect().await?;
         wire::send(&mut stream, &Request::CarryOut(Box::new(order)), REQUEST_BYTES).await?;
         loop {
             match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
-                Answer::Send => give(&mut stream, bundle.unwrap_or_default()).await?,
+                Answer::Send => give(&mut stream, bundle.as_ref().ok_or(WireError::Form)?).await?,
                 Answer::Progress(steps) => {
                     progress.send_if_modified(|shown| {
                         let news = *shown != steps;
@@ -100,6 +105,40 @@ impl RemoteExec {
         }
     }
 
+    /// Takes another node out of a cluster. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// It does not answer, refuses, or did not succeed.
+    pub async fn release(
+        &self,
+        request: ReleaseRequest,
+        progress: &watch::Sender<Vec<StepProgress>>,
+    ) -> Result<(), RemoteError> {
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &Request::Release(Box::new(request)), REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
+                Answer::Progress(steps) => {
+                    progress.send_replace(steps);
+                }
+                Answer::Well => return Ok(()),
+                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Tells who the members of a cluster are now.
+    ///
+    /// # Errors
+    /// It does not answer, or does not take this for members.
+    pub async fn peers(&self, peers: Peers) -> Result<(), RemoteError> {
+        match self.question(Request::Peers(Box::new(peers))).await? {
+            Answer::Well => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Makes a join secret.
     ///
     /// # Errors
@@ -107,6 +146,17 @@ impl RemoteExec {
     pub async fn mint_join(&self, request: MintRequest) -> Result<SealedSecret, RemoteError> {
         match self.question(Request::Mint(Box::new(request))).await? {
             Answer::Sealed(sealed) => Ok(*sealed),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Signs a client certificate.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn certify(&self, request: CredentialRequest) -> Result<Credential, RemoteError> {
+        match self.question(Request::Certify(Box::new(request))).await? {
+            Answer::Certificate(credential) => Ok(*credential),
             other => Err(unexpected(other)),
         }
     }
@@ -153,13 +203,13 @@ impl RemoteExec {
     ///
     /// # Errors
     /// It does not answer, or refuses.
-    pub async fn upgrade(&self, mut asked: Upgrade, bundle: &[u8]) -> Result<VersionsView, RemoteError> {
-        asked.bundle = bundle.len() as u64;
+    pub async fn upgrade(&self, mut asked: Upgrade, bundle: Arc<File>) -> Result<VersionsView, RemoteError> {
+        asked.bundle = size(&bundle)?;
         let mut stream = self.connect().await?;
         wire::send(&mut stream, &Request::Upgrade(Box::new(asked)), REQUEST_BYTES).await?;
         loop {
             match wire::receive(&mut stream, ANSWER_BYTES, ANSWER_LIMIT).await? {
-                Answer::Send => give(&mut stream, bundle).await?,
+                Answer::Send => give(&mut stream, &bundle).await?,
                 answer => return versions(answer),
             }
         }
@@ -187,15 +237,26 @@ impl RemoteExec {
     }
 }
 
-async fn give(stream: &mut UnixStream, bundle: &[u8]) -> Result<(), WireError> {
-    for part in bundle.chunks(PART_BYTES) {
-        match wire::send(stream, &Part(part.to_vec()), PART_BYTES + 16).await {
+/// Sends a bundle from its file, a part at a time.
+async fn give(stream: &mut UnixStream, bundle: &Arc<File>) -> Result<(), WireError> {
+    let mut next = parts(bundle, PART_BYTES);
+    loop {
+        let read = move || next().map(|part| (part, next));
+        let (part, later) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+        if part.is_empty() {
+            return Ok(());
+        }
+        next = later;
+        match wire::send(stream, &Part(part), PART_BYTES + 16).await {
             // It has heard enough: what it said before it closed can still be read.
             Err(WireError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             sent => sent?,
         }
     }
-    Ok(())
+}
+
+fn size(file: &File) -> Result<u64, WireError> {
+    Ok(file.metadata()?.len())
 }
 
 fn versions(answer: Answer) -> Result<VersionsView, RemoteError> {

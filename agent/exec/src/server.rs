@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use qb_model::ids::Digest;
+use qb_drivers::bundle::{BundleError, HEAD_BYTES};
+use qb_model::ids::{Digest, PublicKey};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -11,11 +12,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bundle::{Bundle, Spool, TakeError};
 use crate::exec::{Exec, Supplies};
 use crate::limits::{
     ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, ORDERS, PART_BYTES,
     REQUEST_BYTES,
 };
+use crate::progress::StepProgress;
+use crate::release::ReleaseRequest;
 use crate::versions::{Begun, Upgrade, Versions, VersionsView};
 use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
 
@@ -111,11 +115,20 @@ impl Server {
                 Ok(sealed) => Answer::Sealed(Box::new(sealed)),
                 Err(error) => refused(&error),
             },
+            Request::Certify(request) => match exec.certify(*request).await {
+                Ok(credential) => Answer::Certificate(Box::new(credential)),
+                Err(error) => refused(&error),
+            },
             Request::Health(cluster) => Answer::Health(exec.health(&cluster).await),
             Request::Nodes(cluster) => Answer::Nodes(exec.nodes(&cluster).await),
             Request::Versions => match self.0.versions.get() {
                 Some(versions) => known(versions.view()),
                 None => Answer::Refused(NO_VERSIONS.to_owned()),
+            },
+            Request::Release(request) => return self.release(stream, *request).await,
+            Request::Peers(peers) => match exec.peers(&peers) {
+                Ok(()) => Answer::Well,
+                Err(why) => Answer::Refused(why),
             },
             Request::Upgrade(asked) => return self.upgrade(stream, *asked).await,
             Request::Confirm(version) => match self.0.versions.get() {
@@ -132,7 +145,9 @@ impl Server {
     /// Brings in another version: the order is verified before its bundle is taken.
     async fn upgrade(&self, mut stream: UnixStream, asked: Upgrade) -> Result<(), WireError> {
         let answer = match self.0.versions.get() {
-            Some(versions) => upgraded(versions.clone(), &self.0.orders, &mut stream, asked).await?,
+            Some(versions) => {
+                upgraded(&self.0.exec, versions.clone(), &self.0.orders, &mut stream, asked).await?
+            }
             None => Answer::Refused(NO_VERSIONS.to_owned()),
         };
         wire::send(&mut stream, &answer, ANSWER_BYTES).await
@@ -164,39 +179,67 @@ impl Server {
         // It is never closed.
         let Ok(_one) = self.0.orders.acquire().await else { return Ok(()) };
         let bundle = match bundle {
-            None => None,
-            Some(size) => match take_bundle(&mut stream, verified.assignment().bundle, size).await? {
-                Ok(bytes) => Some(bytes),
-                Err(why) => return wire::send(&mut stream, &refused(&why), ANSWER_BYTES).await,
-            },
-        };
-        let (progress, mut shown) = watch::channel(Vec::new());
-        let run = self.0.exec.run(verified, Supplies { bundle, join }, progress, &self.0.stop);
-        tokio::pin!(run);
-        let (mut from, mut to) = stream.split();
-        let mut next = Instant::now() + ALIVE;
-        let mut telling = true;
-        // Dropping the run gives it up; the caller has nothing more to say, so that any word or the end
-        // of the connection does that.
-        let ended = loop {
-            tokio::select! {
-                ended = &mut run => break ended,
-                changed = shown.changed(), if telling => telling = changed.is_ok(),
-                () = sleep_until(next) => {}
-                _ = from.read_u8() => return Err(WireError::Closed),
+            // What was unpacked once is there: its tree got its name when it was complete.
+            Some(size) if !self.0.exec.has_tree(verified.assignment(), verified.publishers()) => {
+                let wanted = Wanted {
+                    ordered: verified.assignment().bundle,
+                    publishers: verified.publishers().to_vec(),
+                    size,
+                };
+                match take_bundle(&mut stream, &self.0.exec, wanted).await? {
+                    Ok(bundle) => Some(bundle.file()),
+                    Err(why) => return wire::send(&mut stream, &refused(&why), ANSWER_BYTES).await,
+                }
             }
-            let steps = shown.borrow_and_update().clone();
-            wire::send(&mut to, &Answer::Progress(steps), ANSWER_BYTES).await?;
-            next = Instant::now() + ALIVE;
+            _ => None,
         };
+        let (progress, shown) = watch::channel(Vec::new());
+        let run = self.0.exec.run(verified, Supplies { bundle, join }, progress, &self.0.stop);
+        let run = async { run.await.map_or_else(Answer::Stopped, Answer::Done) };
+        told(&mut stream, run, shown).await
+    }
+
+    /// Takes another node out of a cluster: beside the orders of this node, which have nothing to do with
+    /// it.
+    async fn release(&self, mut stream: UnixStream, request: ReleaseRequest) -> Result<(), WireError> {
+        let exec = self.0.exec.clone();
+        let verified = match tokio::task::spawn_blocking(move || exec.verify_release(request)).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+            Err(error) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+        };
+        let (progress, shown) = watch::channel(Vec::new());
+        let run = self.0.exec.release(verified, progress, &self.0.stop);
+        let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
+        told(&mut stream, run, shown).await
+    }
+}
+
+/// Shows the progress of what runs, and how it ended. Dropping it gives it up; the caller has nothing
+/// more to say, so that any word or the end of the connection does that.
+async fn told(
+    stream: &mut UnixStream,
+    run: impl Future<Output = Answer>,
+    mut shown: watch::Receiver<Vec<StepProgress>>,
+) -> Result<(), WireError> {
+    tokio::pin!(run);
+    let (mut from, mut to) = stream.split();
+    let mut next = Instant::now() + ALIVE;
+    let mut telling = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut run => break ended,
+            changed = shown.changed(), if telling => telling = changed.is_ok(),
+            () = sleep_until(next) => {}
+            _ = from.read_u8() => return Err(WireError::Closed),
+        }
         let steps = shown.borrow_and_update().clone();
         wire::send(&mut to, &Answer::Progress(steps), ANSWER_BYTES).await?;
-        let answer = match ended {
-            Ok(done) => Answer::Done(done),
-            Err(error) => Answer::Stopped(error),
-        };
-        wire::send(&mut to, &answer, ANSWER_BYTES).await
-    }
+        next = Instant::now() + ALIVE;
+    };
+    let steps = shown.borrow_and_update().clone();
+    wire::send(&mut to, &Answer::Progress(steps), ANSWER_BYTES).await?;
+    wire::send(&mut to, &ended, ANSWER_BYTES).await
 }
 
 /// Why versions are not swapped here.
@@ -214,6 +257,7 @@ fn refused(why: &dyn std::fmt::Display) -> Answer {
 }
 
 async fn upgraded(
+    exec: &Exec,
     versions: Versions,
     orders: &Semaphore,
     stream: &mut UnixStream,
@@ -228,43 +272,55 @@ async fn upgraded(
     };
     // It is never closed.
     let Ok(_one) = orders.acquire().await else { return Ok(Answer::Refused(String::new())) };
-    let bytes = match take_bundle(stream, ordered, size).await? {
-        Ok(bytes) => bytes,
+    let wanted = Wanted { ordered, publishers: order.publishers().to_vec(), size };
+    let bundle = match take_bundle(stream, exec, wanted).await? {
+        Ok(bundle) => bundle,
         Err(why) => return Ok(refused(&why)),
     };
-    Ok(match tokio::task::spawn_blocking(move || versions.install(&order, &bytes)).await {
+    Ok(match tokio::task::spawn_blocking(move || versions.install(&order, &bundle)).await {
         Ok(view) => known(view),
         Err(error) => refused(&error),
     })
 }
 
-/// Takes an order's bundle in memory: nothing that is not verified comes to the disk. What it begins
-/// with must be the very manifest that the order names, before more of it is taken.
+/// The bundle that an order waits for.
+struct Wanted {
+    ordered: Digest,
+    publishers: Vec<PublicKey>,
+    size: u64,
+}
+
+/// Takes an order's bundle to the disk, chunk by chunk. What it begins with must be the very manifest that
+/// the order names, signed by a publisher, before more of it is taken; nothing is written that was not
+/// verified.
 async fn take_bundle(
     stream: &mut UnixStream,
-    ordered: Digest,
-    size: u64,
-) -> Result<Result<Vec<u8>, String>, WireError> {
-    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= BUNDLE_BYTES) else {
-        return Ok(Err(format!("a bundle of {size} bytes is over the bound of {BUNDLE_BYTES}")));
+    exec: &Exec,
+    wanted: Wanted,
+) -> Result<Result<Bundle, TakeError>, WireError> {
+    let Wanted { ordered, publishers, size } = wanted;
+    let most = BUNDLE_BYTES + HEAD_BYTES as u64;
+    if size > most {
+        return Ok(Err(BundleError::TooLarge { have: size, most }.into()));
+    }
+    let mut spool = match Spool::new(exec.root(), publishers, ordered, size) {
+        Ok(spool) => spool,
+        Err(error) => return Ok(Err(error)),
     };
     wire::send(stream, &Answer::Send, ANSWER_BYTES).await?;
     let take = async {
-        let (mut bytes, mut known) = (Vec::new(), false);
-        while bytes.len() < size {
+        let mut left = size;
+        while left > 0 {
             let Part(part) = wire::receive(stream, PART_BYTES + 16, FRAME_LIMIT).await?;
-            if part.is_empty() || bytes.len() + part.len() > size {
-                return Err(WireError::Form);
-            }
-            bytes.extend_from_slice(&part);
-            if !known && let Some(digest) = qb_drivers::bundle::manifest_of(&bytes) {
-                known = true;
-                if digest.ok() != Some(ordered) {
-                    return Ok(Err("the bundle that was handed over is not the one of the order".to_owned()));
-                }
-            }
+            left = left.checked_sub(part.len() as u64).filter(|_| !part.is_empty()).ok_or(WireError::Form)?;
+            // Hashing and writing: not on a thread that others wait for.
+            let taken = tokio::task::spawn_blocking(move || spool.take(&part).map(|()| spool)).await;
+            spool = match taken.map_err(std::io::Error::other)? {
+                Ok(spool) => spool,
+                Err(error) => return Ok(Err(error)),
+            };
         }
-        Ok(Ok(bytes))
+        Ok(spool.finish())
     };
     timeout(BUNDLE_LIMIT, take).await.map_err(|_| WireError::Late(BUNDLE_LIMIT))?
 }

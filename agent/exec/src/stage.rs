@@ -8,32 +8,36 @@
 //!                     failed
 //! ```
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
-use qb_drivers::bundle::{VerifiedBundle, verify_bundle};
-use qb_drivers::{Observed, Step, driver};
-use qb_model::assignment::Assignment;
+use qb_drivers::host_step::HostAction;
+use qb_drivers::{Observed, RelPath, Step, StepAction, driver};
+use qb_model::assignment::{Assignment, KUBEADM, Stage};
 use qb_model::ids::PublicKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::{Bundle, TakeError};
 use crate::clock;
 use crate::dir::Dir;
 use crate::exec::{Inner, Supplies, cluster_dir};
-use crate::floor;
 use crate::progress::{StageDone, StageError, StepError, StepProgress, StepState};
-use crate::steps;
+use crate::{steps, unpack};
 
 /// Everything that steps need.
 pub(crate) struct Context {
     pub(crate) inner: Arc<Inner>,
     pub(crate) order: Assignment,
     pub(crate) supplies: Supplies,
-    pub(crate) bundle: Option<VerifiedBundle<'static>>,
+    pub(crate) bundle: Option<Bundle>,
     /// The cluster's directory.
     pub(crate) dir: Arc<Dir>,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: watch::Sender<Vec<StepProgress>>,
+    /// Files in the cluster's directory that hold secrets while they are there.
+    pub(crate) hidden: Vec<RelPath>,
     /// What the stage makes public.
     pub(crate) public: Vec<u8>,
     /// In tests: how many points are passed before the run ends as if the process were killed.
@@ -94,7 +98,10 @@ fn waiting(step: &Step) -> StepProgress {
 /// Takes the order: held, floor, bundle, steps.
 fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError> {
     let order = run.order;
-    held(&inner)?;
+    inner.free()?;
+    if order.driver.as_str() == KUBEADM {
+        inner.helpers()?;
+    }
     if inner.node() != Some(order.node) {
         return Err(StepError::new("the order is for another node", "run `qb doctor` on this machine"));
     }
@@ -102,18 +109,17 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
         .floor()
         .take(&inner.root, &order)
         .map_err(|e| StepError::new(e.to_string(), "nothing was changed"))?;
-    let bundle = match &run.supplies.bundle {
-        None => None,
-        Some(bytes) => {
-            let verified = verify_bundle(bytes, &run.publishers)
-                .and_then(|b| b.is(&order.bundle).map(|()| b.into_owned()));
-            Some(verified.map_err(|e| StepError::new(e.to_string(), "nothing was installed"))?)
-        }
+    let refused = |e: TakeError| StepError::new(e.to_string(), "nothing was installed");
+    let open = |file: &Arc<File>| Bundle::open(Arc::clone(file), &run.publishers, &order.bundle);
+    let bundle = run.supplies.bundle.as_ref().map(open).transpose().map_err(refused)?;
+    // What lies here already must be of a publisher that is trusted now, too: only leaving needs none.
+    let known = match &bundle {
+        Some(bundle) => Some(bundle.head().manifest().clone()),
+        None if order.stage == Stage::Leave => None,
+        None => unpack::head_of(&inner.root, &order, &run.publishers).map_err(refused)?,
     };
-    let observed = Observed {
-        arch: std::env::consts::ARCH.to_owned(),
-        bundle: bundle.as_ref().map(|bundle| bundle.manifest().clone()),
-    };
+    let (cgroup, nested) = crate::facts::ground(Path::new("/"));
+    let observed = Observed { arch: std::env::consts::ARCH.to_owned(), bundle: known, cgroup, nested };
     let driver = driver(&order.driver).ok_or_else(|| {
         let text = format!("this agent has no driver {}", order.driver);
         StepError::new(text, format!("drivers here: {}", qb_drivers::names().join(", ")))
@@ -132,6 +138,7 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
         dir: Arc::new(dir),
         cancel: run.cancel,
         progress: run.progress,
+        hidden: steps.iter().flat_map(|step| hidden(&step.action)).cloned().collect(),
         public: Vec::new(),
         #[cfg(test)]
         points_left: run.points_left.map(Into::into),
@@ -139,15 +146,13 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
     Ok((context, steps))
 }
 
-fn held(inner: &Inner) -> Result<(), StepError> {
-    if !floor::is_held(&inner.config.hold) {
-        return Ok(());
+/// Where a step puts secrets of a real cluster.
+fn hidden(action: &StepAction) -> Vec<&RelPath> {
+    match action {
+        StepAction::OpenKubeSecret { into } => vec![into],
+        StepAction::Host { host: HostAction::PlaceSecret { secret, discovery } } => vec![secret, discovery],
+        _ => Vec::new(),
     }
-    let hold = inner.config.hold.display();
-    Err(StepError::new(
-        format!("held on this machine: {hold} exists"),
-        format!("remove it to go on: rm {hold}"),
-    ))
 }
 
 impl Context {
@@ -160,6 +165,9 @@ impl Context {
         self.point()?;
         self.note(step.id, StepState::Applying, "");
         steps::apply(self, step.id, &step.action).await?;
+        if steps::is_verified(&step.action) {
+            return Ok(());
+        }
         self.point()?;
         self.note(step.id, StepState::Verifying, "");
         if steps::check(self, &step.action).await? {
@@ -182,7 +190,7 @@ impl Context {
         if self.cancel.is_cancelled() {
             return Err(StepError::cancelled());
         }
-        held(&self.inner)
+        self.inner.free()
     }
 
     /// Tells where a step is.

@@ -3,11 +3,13 @@
 
 pub(crate) mod certificates;
 mod files;
+mod host;
 mod network;
 mod secret;
 pub(crate) mod units;
 
 use qb_drivers::StepAction;
+use qb_drivers::host_step::HostAction;
 
 use crate::progress::StepError;
 use crate::stage::Context;
@@ -37,7 +39,16 @@ pub(crate) async fn check(context: &Context, action: &StepAction) -> Result<bool
         StepAction::StopUnit { stand_in } => units::is_stopped(context, *stand_in).await,
         StepAction::Deregister { config, .. } => network::is_signed_off(context, config),
         StepAction::RemoveTree => Ok(files::is_tree_gone(context)),
+        StepAction::OpenKubeSecret { into } => secret::is_kube_open(context, into),
+        StepAction::Host { host: HostAction::PublishAuthority } => host::is_published(context),
+        // The helper looks itself, before and after.
+        StepAction::Host { .. } => Ok(false),
     }
+}
+
+/// Whether applying it looked afterwards already, where it was done.
+pub(crate) fn is_verified(action: &StepAction) -> bool {
+    matches!(action, StepAction::Host { host } if *host != HostAction::PublishAuthority)
 }
 
 /// Brings it about. `id` is the step's number, under which a long wait says what it waits for.
@@ -71,5 +82,8 @@ pub(crate) async fn apply(context: &mut Context, id: u16, action: &StepAction) -
         StepAction::StopUnit { stand_in } => units::stop(context, *stand_in).await,
         StepAction::Deregister { config, limit_s } => network::sign_off(context, id, config, *limit_s).await,
         StepAction::RemoveTree => files::remove_tree(context),
+        StepAction::OpenKubeSecret { into } => secret::open_kube(context, into),
+        StepAction::Host { host: HostAction::PublishAuthority } => host::publish(context),
+        StepAction::Host { host: action } => host::apply(context, id, action).await,
     }
 }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::dir::Dir;
 use crate::progress::StepError;
 use children::Children;
-use systemd::Systemd;
+pub(crate) use systemd::Systemd;
 
 /// Who keeps units running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

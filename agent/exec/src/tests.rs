@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qb_drivers::bundle::{assemble, manifest_digest};
+use qb_drivers::bundle::{Unsigned, manifest_digest};
 use qb_model::action::NodeRole;
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
-use qb_model::dsse::{Purpose, SecretKey, Signer as _};
-use qb_model::envelope::Envelope;
+use qb_model::dsse::{SecretKey, Signer as _};
 use qb_model::ids::{Digest, Generation, Millis, Name, NodeId, SealKey, SiteId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +40,7 @@ struct Site {
     /// The nodes' directories lie here.
     home: PathBuf,
     members: Vec<Member>,
-    manifest: Vec<u8>,
+    manifest: Unsigned,
     artifacts: Vec<u8>,
 }
 
@@ -52,6 +51,7 @@ impl Site {
             host: format!("lyon-r1-0{n}").parse().unwrap(),
             address: format!("127.0.{net}.{n}"),
             role: *role,
+            slot: u16::from(n) - 1,
         };
         let (manifest, artifacts) =
             qb_drivers::build_rehearsal_bundle(&"1.0.0".parse().unwrap(), Millis(1)).unwrap();
@@ -97,7 +97,7 @@ impl Site {
             cluster: Self::cluster(),
             driver: "rehearsal".parse().unwrap(),
             version: "1.0.0".parse().unwrap(),
-            bundle: manifest_digest(&self.manifest),
+            bundle: manifest_digest(&self.manifest.manifest),
             role: self.members[usize::from(n) - 1].role,
             stage,
             members: self.members.clone(),
@@ -108,16 +108,16 @@ impl Site {
     }
 
     fn supplies(&self, join: Option<SealedSecret>) -> Supplies {
-        let key = publisher();
-        let envelope = Envelope::sign(Purpose::Bundle, self.manifest.clone(), &[&key]);
-        let bundle = Some(assemble(&envelope, &self.artifacts));
-        Supplies { bundle, join }
+        let mut bytes = self.manifest.sign(&[&publisher()]);
+        bytes.extend_from_slice(&self.artifacts);
+        Supplies { bundle: Some(crate::file_of(&bytes).unwrap()), join }
     }
 
     fn mint(&self, n: u8) -> Recipient {
         Recipient {
             site: SiteId(Digest([9; 32])),
             cluster: Self::cluster(),
+            real: false,
             generation: Generation(2),
             member: self.members[usize::from(n) - 1].clone(),
             seal_key: seal_key(n),

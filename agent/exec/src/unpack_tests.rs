@@ -1,23 +1,38 @@
 #![allow(clippy::unwrap_used)]
 
-use qb_drivers::bundle::{assemble, verify_bundle};
-use qb_model::dsse::{Purpose, SecretKey, Signer as _};
-use qb_model::envelope::Envelope;
-use qb_model::ids::{Digest, Millis};
-use sha2::Digest as _;
+use qb_drivers::bundle::{ArtifactKind, CHUNK_BYTES, Label, Place, Tally};
+use qb_model::dsse::{SecretKey, Signer as _};
 
 use super::*;
 
-/// A verified bundle whose only artifact is this archive.
-fn bundle(archive: &[u8], unpacked: u64) -> VerifiedBundle<'static> {
-    let (manifest, _) = qb_drivers::build_rehearsal_bundle(&"1.0.0".parse().unwrap(), Millis(1)).unwrap();
-    let mut manifest: qb_drivers::bundle::Manifest = serde_json::from_slice(&manifest).unwrap();
-    let artifact = &mut manifest.artifacts[0];
-    artifact.sha256 = Digest(sha2::Sha256::digest(archive).into());
-    (artifact.size, artifact.unpacked) = (archive.len() as u64, unpacked);
+/// A bundle of these artifacts, each with what it says to unpack to.
+fn bundle_of(artifacts: &[(ArtifactKind, Vec<u8>, u64)]) -> Bundle {
+    let (mut tally, mut bytes) = (Tally::default(), Vec::new());
+    for (n, (kind, content, unpacked)) in artifacts.iter().enumerate() {
+        let name = format!("part-{n}").parse().unwrap();
+        tally.add(name, kind.clone(), Some(*unpacked), &mut content.as_slice()).unwrap();
+        bytes.extend_from_slice(content);
+    }
+    let label = Label {
+        name: "kubeadm".parse().unwrap(),
+        driver: "kubeadm".parse().unwrap(),
+        version: "1.36.2".parse().unwrap(),
+        channel: "stable".parse().unwrap(),
+        arch: "any".to_owned(),
+        created_ms: qb_model::ids::Millis(1),
+        min_agent: "0.1.0".parse().unwrap(),
+    };
     let key = SecretKey::from_bytes(&[5; 32]);
-    let envelope = Envelope::sign(Purpose::Bundle, serde_json::to_vec(&manifest).unwrap(), &[&key]);
-    verify_bundle(&assemble(&envelope, archive), &[key.public_key()]).unwrap().into_owned()
+    let unsigned = tally.finish(label).unwrap();
+    let mut file = unsigned.sign(&[&key]);
+    file.extend_from_slice(&bytes);
+    let digest = qb_drivers::bundle::manifest_digest(&unsigned.manifest);
+    Bundle::open(crate::file_of(&file).unwrap(), &[key.public_key()], &digest).unwrap()
+}
+
+/// A verified bundle whose only artifact is this archive.
+fn bundle(archive: &[u8], unpacked: u64) -> Bundle {
+    bundle_of(&[(ArtifactKind::Tar, archive.to_vec(), unpacked)])
 }
 
 /// One entry, its name written as raw bytes, since the builder refuses what is to be refused here.
@@ -45,24 +60,86 @@ fn archive_of(entries: &[(&[u8], tar::EntryType, u32, &[u8])]) -> Vec<u8> {
     out
 }
 
+fn plain(path: &str, content: &[u8], executable: bool) -> (ArtifactKind, Vec<u8>, u64) {
+    let place = Place { path: path.parse().unwrap(), executable };
+    (ArtifactKind::File(place), content.to_vec(), content.len() as u64)
+}
+
 #[test]
-fn the_rehearsal_bundle_unpacks_again_and_again() {
-    let (manifest, archive) =
-        qb_drivers::build_rehearsal_bundle(&"1.0.0".parse().unwrap(), Millis(1)).unwrap();
-    let key = SecretKey::from_bytes(&[5; 32]);
-    let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key]);
-    let file = assemble(&envelope, &archive);
-    let bundle = verify_bundle(&file, &[key.public_key()]).unwrap();
+fn files_and_archives_unpack_again_and_again_into_one_tree() {
+    let archive = archive_of(&[
+        (b"manifests/", tar::EntryType::Directory, 0o700, b""),
+        (b"manifests/dns.yaml", tar::EntryType::Regular, 0o640, b"kind: List"),
+    ]);
+    // Over several chunks, and not a whole number of them.
+    let image: Vec<u8> = (0..CHUNK_BYTES * 2 + 77).map(|n| (n % 251) as u8).collect();
+    let bundle = bundle_of(&[
+        plain("bin/kubelet", b"program", true),
+        (ArtifactKind::Tar, archive.clone(), archive.len() as u64),
+        plain("images/pause.tar", &image, false),
+        plain("VERSION", b"1.36.2", false),
+    ]);
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     let into: RelPath = "bundle".parse().unwrap();
     for _ in 0..2 {
         unpack(&dir, &into, &bundle).unwrap();
-        assert_eq!(dir.sub(&into).unwrap().names().unwrap().len(), 1);
+        // The tree, and its head.
+        assert_eq!(dir.sub(&into).unwrap().names().unwrap().len(), 2);
     }
-    let at = into.join(&directory_name(&bundle.digest())).unwrap().join("VERSION").unwrap();
-    assert_eq!(dir.read(&at, 100).unwrap().unwrap(), b"1.0.0\n");
-    assert_eq!(dir.mode(&at).unwrap(), Some(0o644));
+    let tree = dir.sub(&into.join(&directory_name(&bundle.head().digest())).unwrap()).unwrap();
+    let at = |path: &str| path.parse::<RelPath>().unwrap();
+    let read = |path: &str| tree.read(&at(path), 4 << 20).unwrap().unwrap();
+    let mode = |path: &str| tree.mode(&at(path)).unwrap().unwrap();
+    assert_eq!((read("bin/kubelet"), mode("bin/kubelet")), (b"program".to_vec(), 0o755));
+    assert_eq!((read("manifests/dns.yaml"), mode("manifests/dns.yaml")), (b"kind: List".to_vec(), 0o644));
+    assert_eq!(read("images/pause.tar"), image);
+    for (folder, want) in [("bin", 0o755), ("manifests", 0o755), ("images", 0o755)] {
+        assert_eq!(mode(folder), want, "{folder}");
+    }
+}
+
+#[test]
+fn places_that_clash_are_refused_and_leave_nothing() {
+    let archive = |name: &[u8]| {
+        let archive = archive_of(&[(name, tar::EntryType::Regular, 0o644, b"x")]);
+        let size = archive.len() as u64;
+        (ArtifactKind::Tar, archive, size)
+    };
+    let many: Vec<String> = (0..=ENTRIES).map(|n| format!("f{n}")).collect();
+    let many: Vec<(&[u8], tar::EntryType, u32, &[u8])> =
+        many.iter().map(|n| (n.as_bytes(), tar::EntryType::Regular, 0o644, &b""[..])).collect();
+    let many = archive_of(&many);
+    let size = many.len() as u64;
+    let cases = [
+        ("over a file", vec![plain("bin/a", b"x", true), archive(b"bin/a")]),
+        ("over a file in other letters", vec![plain("bin/a", b"x", true), archive(b"BIN/a")]),
+        ("below a file", vec![plain("bin", b"x", true), archive(b"bin/a")]),
+        ("two archives", vec![archive(b"a"), archive(b"A")]),
+        ("too many", vec![(ArtifactKind::Tar, many, size)]),
+        ("an agent's program", vec![(ArtifactKind::Program, b"x".to_vec(), 1)]),
+    ];
+    for (what, artifacts) in cases {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let into: RelPath = "bundle".parse().unwrap();
+        let result = unpack(&dir, &into, &bundle_of(&artifacts));
+        assert!(matches!(result, Err(UnpackError::Entry { .. })), "{what}: {result:?}");
+        assert_eq!(dir.sub(&into).unwrap().names().unwrap(), [], "{what}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_under_the_reader_is_refused() {
+    use std::os::unix::fs::FileExt as _;
+    let bundle = bundle_of(&[plain("bin/kubelet", &vec![7; CHUNK_BYTES + 1], true)]);
+    bundle.file().write_all_at(b"!", bundle.head().file_size() - 1).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Dir::open(temp.path()).unwrap();
+    let into: RelPath = "bundle".parse().unwrap();
+    let why = unpack(&dir, &into, &bundle).unwrap_err().to_string();
+    assert!(why.contains("chunk 1 of the bundle"), "{why}");
+    assert_eq!(dir.sub(&into).unwrap().names().unwrap(), []);
 }
 
 #[test]
@@ -106,5 +183,5 @@ fn a_header_that_lies_about_its_size_is_refused() {
     archive[..512].copy_from_slice(header.as_bytes());
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
-    assert!(unpack(&dir, &"bundle".parse().unwrap(), &bundle(&archive, 1 << 40)).is_err());
+    assert!(unpack(&dir, &"bundle".parse().unwrap(), &bundle(&archive, 100 << 10)).is_err());
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qb_drivers::agent::{AgentBundle, Host};
-use qb_drivers::bundle::{BundleError, verify_bundle};
+use qb_drivers::bundle::BundleError;
 use qb_model::agent_order::{AgentGrounds, AgentOrder, VerifiedAgentOrder};
 use qb_model::ids::{Digest, Version};
 use qb_model::statement::SignedBytes;
@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::Bundle;
 use crate::errors::OrderError;
 use crate::exec::Exec;
 use init::Init;
@@ -222,10 +223,9 @@ impl Versions {
     pub(crate) fn install(
         &self,
         verified: &VerifiedAgentOrder,
-        bytes: &[u8],
+        bundle: &Bundle,
     ) -> Result<VersionsView, UpgradeError> {
         let order = verified.order();
-        let bundle = verify_bundle(bytes, verified.publishers())?;
         // Under the lock: nobody tidies up, nor begins another trial, meanwhile.
         let begun = self.0.store.change(|state| {
             if state.trial.is_some() {
@@ -233,10 +233,10 @@ impl Versions {
             }
             self.fits(state, order)?;
             let host = Host { arch: std::env::consts::ARCH, agent: &self.0.own };
-            let fit = AgentBundle::fit(bundle, order, &host, &state.floors)?;
-            let of = files::install(&self.0.store, &fit).map_err(UpgradeError::Unpack)?;
+            let fit = AgentBundle::fit(bundle.head().clone(), order, &host, &state.floors)?;
+            let of = files::install(&self.0.store, &fit, bundle).map_err(UpgradeError::Unpack)?;
             let mut floors = state.floors.clone();
-            floors.raise(&of.publisher, fit.bundle().manifest());
+            floors.raise(&of.publisher, fit.head().manifest());
             let trial = Trial {
                 of,
                 order: order.digest(),

@@ -31,7 +31,9 @@ use tokio::time::timeout;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
 use crate::limits::{FRAME_LIMIT, GREETING_BYTES};
+use crate::people::{Credential, CredentialRequest};
 use crate::progress::{StageDone, StageError, StepProgress};
+use crate::release::{Peers, ReleaseRequest};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
 use crate::versions::{Upgrade, VersionsView};
@@ -87,6 +89,12 @@ pub(crate) enum Request {
     Upgrade(Box<Upgrade>),
     /// The agent of this version is well.
     Confirm(Version),
+    /// Take another node out of a cluster.
+    Release(Box<ReleaseRequest>),
+    /// Who the members of a cluster are now.
+    Peers(Box<Peers>),
+    /// Sign a client certificate.
+    Certify(Box<CredentialRequest>),
 }
 
 /// An order with what it rests on. Nothing of it is believed.
@@ -131,6 +139,10 @@ pub(crate) enum Answer {
     Nodes(Result<Vec<ClusterNode>, String>),
     /// How it stands with versions.
     Versions(Box<VersionsView>),
+    /// Noted, or done.
+    Well,
+    /// A client certificate.
+    Certificate(Box<Credential>),
 }
 
 /// Who an executor is.

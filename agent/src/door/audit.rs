@@ -51,6 +51,13 @@ pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
         Ok(NodeResult::SecretOffered { .. }) => "offers a join secret".to_owned(),
         Ok(NodeResult::AgentUpgraded { version, .. }) => format!("runs agent {version}"),
         Ok(NodeResult::AgentReturned { version, why }) => format!("returned to agent {version}: {why}"),
+        Ok(NodeResult::Released { node, .. }) => {
+            format!("took {} out of its cluster", qb_model::words::fingerprint(&node.0))
+        }
+        Ok(NodeResult::Access(records)) => {
+            let lines: Vec<String> = records.iter().map(ToString::to_string).collect();
+            format!("saw: {}", lines.join("; "))
+        }
         Err(_) => "says something that this agent cannot read".to_owned(),
     };
     (host, text)

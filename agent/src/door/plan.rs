@@ -7,10 +7,10 @@ use qb_model::assignment::{Assignment, Citation, Member, Stage};
 use qb_model::board::Board;
 use qb_model::intent::Intent;
 use qb_model::outcome::Reason;
-use qb_model::plan::place;
+use qb_model::plan::{place, release};
 use qb_model::sentence;
 use qb_model::state::{Cluster, NodePhase, SiteState};
-use qb_model::{Generation, Name, NodeId};
+use qb_model::{Generation, Millis, Name, NodeId};
 use qb_portal::view::{Head, PlanView, PlannedNode, PlannedStage, Problem};
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +26,8 @@ pub struct Planner<'a> {
     pub raft: &'a RaftView,
     /// Where the site stands.
     pub head: Head,
+    /// The site's time: who is silent is told by it.
+    pub now: Millis,
 }
 
 impl Planner<'_> {
@@ -58,6 +60,12 @@ impl Planner<'_> {
             Action::ClusterDetach { cluster, nodes } => {
                 let leaving: Vec<NodeId> = nodes.clone();
                 self.leave(cluster, &leaving, "pool", view)?;
+                let now = self.now;
+                if release::detaches(self.state, self.board, cluster, nodes, now)? == Some(2) {
+                    view.changes.push(format!(
+                        "! cluster {cluster}  2 control plane nodes stay: the loss of either stops its API; attach one more"
+                    ));
+                }
             }
             Action::ClusterDelete { cluster } => {
                 let all: Vec<NodeId> = self.state.members(cluster).map(|n| n.node).collect();
@@ -166,12 +174,14 @@ impl Planner<'_> {
     }
 
     fn members(&self, name: &Name, placed: &[PlacedNode]) -> Vec<Member> {
-        let held = self.state.members(name).filter_map(|n| Some((n, n.phase.role()?)));
-        let new = placed.iter().filter_map(|p| Some((self.state.node(&p.node)?, p.role)));
+        let slots = self.state.slots_for(name, placed);
+        let held = self.state.members(name).filter_map(|n| Some((n, n.phase.role()?, n.slot?)));
+        let new =
+            placed.iter().filter_map(|p| Some((self.state.node(&p.node)?, p.role, *slots.get(&p.node)?)));
         let mut members: Vec<Member> = held
             .chain(new)
-            .filter_map(|(n, role)| {
-                Some(Member { node: n.node, host: n.host.clone(), address: n.address.clone()?, role })
+            .filter_map(|(n, role, slot)| {
+                Some(Member { node: n.node, host: n.host.clone(), address: n.address.clone()?, role, slot })
             })
             .collect();
         members.sort_by_key(|m| m.node);

@@ -16,7 +16,8 @@ use qb_model::intent::Intent;
 use qb_model::key::{KeyId, KeyKind};
 use qb_model::outcome::Outcome;
 use qb_model::{HostName, Name, NodeId, PublicKey, sentence};
-use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};
+use qb_portal::tunnel::Upgrading;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, AuditView, BundleView, ClusterView, DoorView, Event, Head,
     HistoryView, IntentView, NodeView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem,
@@ -30,7 +31,7 @@ use crate::node::Node;
 use crate::report;
 use crate::rpc::{Waiting, kind};
 use crate::uplink::Receipts;
-use crate::{alerts, history};
+use crate::{alerts, bundles, history};
 
 /// Members that are asked who knocks at them.
 const ASKED_FOR_KNOCKS: usize = 12;
@@ -197,6 +198,10 @@ impl Site for AgentSite {
         Ok(all)
     }
 
+    async fn bundle_file(&self, digest: qb_model::Digest) -> Answer<Upload> {
+        bundles::push::give(&self.node, &digest).await
+    }
+
     async fn head(&self) -> Answer<Head> {
         Ok(self.seen(false, |seen| seen.head()).await)
     }
@@ -258,8 +263,8 @@ impl Site for AgentSite {
             .map_err(|e| Problem::malformed("payload", e, "send the payload that `qb` would sign"))?;
         Ok(self
             .seen(false, |seen| {
-                let (state, board, raft) = (seen.state, seen.board, seen.raft);
-                Planner { state, board, raft, head: seen.head() }.plan(&intent)
+                let (state, board, raft, now) = (seen.state, seen.board, seen.raft, seen.now);
+                Planner { state, board, raft, head: seen.head(), now }.plan(&intent)
             })
             .await)
     }
@@ -268,18 +273,12 @@ impl Site for AgentSite {
         super::preflight::on_demand(&self.node, request).await
     }
 
-    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView> {
+    async fn push_bundle(&self, upload: Upload) -> Answer<BundleView> {
+        let digest = bundles::push::take(&self.node, upload).await?;
         let state = self.node.site();
-        let keys: Vec<PublicKey> = state.trust().publishers().keys().copied().collect();
-        let remedy = "an owner accepts the publisher first: qb cluster create does it, or sign publisher.add";
-        let verified = bundle::verify_bundle(&file, &keys)
-            .map_err(|e| Problem::refused("bundle", e.to_string(), remedy))?;
-        let digest = verified.digest();
-        self.node
-            .blobs
-            .write(&digest, &file)
-            .map_err(|e| Problem::unavailable("the bundle folder", e, "look at the disk of this node"))?;
-        bundle_view(&file, file.len() as u64, &keys, &state)
+        let keys = bundles::publishers(&self.node);
+        let head = self.node.blobs.head(&digest).ok().flatten();
+        head.and_then(|(head, size)| bundle_view(&head, size, &keys, &state))
             .ok_or_else(|| Problem::internal("the bundle cannot be read back"))
     }
 
@@ -319,7 +318,13 @@ impl Site for AgentSite {
 
     async fn metrics(&self) -> Answer<String> {
         let alerts = self.alerts().await?;
-        Ok(self.seen(true, |seen| metrics::text(seen, &alerts)).await)
+        let api = crate::balancer::metrics(&self.node.api.borrow());
+        Ok(self.seen(true, |seen| metrics::text(seen, &alerts)).await + &api)
+    }
+
+    async fn tunnel(&self, cluster: &Name, _: Option<LoginOk>, io: Upgrading) -> Answer<()> {
+        // Whose session this is does not matter: the grant inside says who, and is looked at again.
+        crate::tunnel::take(&self.node, cluster, io).await
     }
 
     async fn verify_login(&self, envelope: Bytes, expected: LoginExpected) -> Answer<LoginOk> {

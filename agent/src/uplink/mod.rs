@@ -17,7 +17,7 @@ mod link;
 mod receipts;
 mod source;
 mod table;
-mod way;
+pub(crate) mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

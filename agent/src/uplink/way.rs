@@ -1,11 +1,13 @@
 //! The way to relays: what the options of this machine say.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qb_link::dial::{SYSTEM_BUNDLES, Target};
 use qb_link::{DialConfig, OuterTls, Proxy};
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RelayTls};
@@ -76,6 +78,17 @@ fn machine() -> OuterTls {
         read.inspect_err(|e| tracing::warn!("root certificates: {e}")).ok().flatten()
     });
     OuterTls::from_pem(&pem.unwrap_or_default())
+}
+
+/// TLS that believes whom this machine believes: for what is verified by other means, too.
+pub(crate) fn machine_tls() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let roots = match machine() {
+        OuterTls::Roots(roots) => roots,
+        OuterTls::Spki(_) | OuterTls::Any => Arc::new(rustls::RootCertStore::empty()),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// The issuers in a file, and no others.

@@ -5,10 +5,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::action::{Action, NodeRole, Placement};
 use crate::charter::Charter;
+use crate::grant::AccessRecord;
 use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, SiteId, Version};
 use crate::intent::Intent;
 use crate::judge::verify_logged;
 use crate::trust::{TrustEntry, TrustState, replay_log};
+
+/// The driver of real clusters: its members have networks by slot and are released before they leave.
+pub const KUBEADM: &str = "kubeadm";
 
 /// What a node does for its cluster, one after the other. Numbers are wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ pub struct Member {
     pub address: String,
     /// Its role.
     pub role: NodeRole,
+    /// Its place in the cluster's networks: lowest free when it was seated, its own until it has left.
+    pub slot: u16,
 }
 
 /// An intent that is cited: its digest and the index at which it was accepted.
@@ -145,6 +151,17 @@ pub enum NodeResult {
         /// Why, one line of at most 512 bytes with the remedy.
         why: String,
     },
+    /// Another node that leaves is out of the cluster; said by the control plane member that did it, as
+    /// no answer to an order of its own.
+    Released {
+        /// The node that leaves.
+        node: NodeId,
+        /// Generation of its order to leave.
+        generation: Generation,
+    },
+    /// Who reached a cluster through this node: 1 to [`crate::limits::ACCESS_RECORDS`] records, oldest
+    /// first. Changes nothing but the audit.
+    Access(Vec<AccessRecord>),
 }
 
 /// Why an order is not carried out.
@@ -225,7 +242,10 @@ pub struct Floor {
 }
 
 /// What a node trusts by a charter of its site and a log that contains the head it has seen.
-pub(crate) fn trusted(
+///
+/// # Errors
+/// Charter or log does not stand, is another site's, or lacks that head.
+pub fn trusted(
     charter: &[u8],
     log: &[TrustEntry],
     site: SiteId,
@@ -268,7 +288,7 @@ pub fn verify(
     Ok((VerifiedAssignment { assignment, publishers }, trust.head()))
 }
 
-fn cited(
+pub(crate) fn cited(
     what: &'static str,
     (envelope, at): &(Vec<u8>, Millis),
     trust: &TrustState,
@@ -280,14 +300,7 @@ fn cited(
 /// Whether the intents order this.
 pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result<(), AssignmentError> {
     let fail = |why| Err(AssignmentError::NotImplied(why));
-    match create {
-        Action::ClusterCreate { cluster, driver, version, bundle }
-            if *cluster == a.cluster
-                && *driver == a.driver
-                && *version == a.version
-                && *bundle == a.bundle => {}
-        _ => return fail("cluster, driver, version or bundle is not the one created"),
-    }
+    installs(a, create)?;
     let Some(me) = a.member() else { return fail("the node is not among the members") };
     if me.role != a.role {
         return fail("the role is not the member's");
@@ -309,6 +322,21 @@ pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result
             _ => fail("the attach does not name this node in this role"),
         },
         _ => fail("the order is not an attach of this cluster"),
+    }
+}
+
+/// Whether the intent names what the order installs.
+pub(crate) fn installs(a: &Assignment, create: &Action) -> Result<(), AssignmentError> {
+    match create {
+        Action::ClusterCreate { cluster, driver, version, bundle }
+            if *cluster == a.cluster
+                && *driver == a.driver
+                && *version == a.version
+                && *bundle == a.bundle =>
+        {
+            Ok(())
+        }
+        _ => Err(AssignmentError::NotImplied("cluster, driver, version or bundle is not the one created")),
     }
 }
 

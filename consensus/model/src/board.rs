@@ -61,6 +61,21 @@ pub struct Work {
     pub error: Option<(String, String)>,
 }
 
+/// What a control plane node is doing to take another one out of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Releasing {
+    /// The node that leaves.
+    pub node: NodeId,
+    /// Since when, by the clock of who says this.
+    pub since: Millis,
+    /// The step at work.
+    pub title: String,
+    /// What it waits for, or what failed; empty while it goes on.
+    pub text: String,
+    /// What helps; empty while nothing failed.
+    pub remedy: String,
+}
+
 /// A supervised unit on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
@@ -99,6 +114,8 @@ pub struct NodeReport {
     pub started: Millis,
     /// What it is doing.
     pub work: Option<Work>,
+    /// Nodes that it takes out of its cluster.
+    pub releasing: Vec<Releasing>,
     /// Its units.
     pub units: Vec<Unit>,
     /// Last log index that it has applied.
@@ -114,6 +131,10 @@ pub struct NodeReport {
 pub const RESTARTS_MS: u64 = 600_000;
 /// Most units in a report: a node serves one cluster, which has a handful.
 pub const MAX_UNITS: usize = 64;
+/// Most nodes that one takes out at a time.
+pub const MAX_RELEASING: usize = 16;
+/// Most bytes of each text about one that is taken out.
+pub const RELEASING_BYTES: usize = 512;
 /// Most bytes of a memory or a disk, and most seconds since a boot, that are believed: 8 PiB,
 /// which every JSON implementation reads exactly, and sums over a site fit a `u64`.
 const MOST: u64 = 1 << 53;
@@ -128,6 +149,13 @@ impl NodeReport {
         self.memory_used_bytes = self.memory_used_bytes.min(facts.memory_bytes);
         self.uptime_s = self.uptime_s.min(MOST);
         self.units.truncate(MAX_UNITS);
+        self.releasing.truncate(MAX_RELEASING);
+        for at in &mut self.releasing {
+            for text in [&mut at.title, &mut at.text, &mut at.remedy] {
+                let end = (0..=RELEASING_BYTES).rev().find(|at| text.is_char_boundary(*at));
+                text.truncate(end.unwrap_or_default());
+            }
+        }
     }
 
     /// Used bytes on the file system that holds the agent's state.
@@ -223,6 +251,7 @@ pub(crate) mod tests {
             uptime_s: 60,
             started: Millis(5),
             work: None,
+            releasing: Vec::new(),
             units: Vec::new(),
             applied: 0,
             uplinks: Vec::new(),

@@ -1,5 +1,4 @@
-//! JSON that admins and publishers sign besides intents: login, grant, bundle manifest (security
-//! rules 2.1, 7.1, 8.3, 9.3). They travel in envelopes and are verified as received.
+//! JSON that admins sign besides intents: login, grant (security rules 2.1, 7.1, 8.3). They travel in envelopes and are verified as received.
 //!
 //! Rule for changing this file: these are signed bytes. A change to a struct is a new type.
 
@@ -8,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dsse::{Purpose, Signer};
 use crate::envelope::{Envelope, EnvelopeError};
-use crate::ids::{Digest, Millis, Name, NodeId, Nonce, Nonce16, PublicKey, SiteId, Version};
+use crate::ids::{Digest, Millis, Name, NodeId, Nonce, Nonce16, PublicKey, SiteId};
 use crate::key::{KeyKind, verify_kind};
-use crate::limits::{BUNDLE_ARTIFACTS, GRANT_MS, LOGIN_MS, PAYLOAD_BYTES, URL_BYTES};
+use crate::limits::{GRANT_MS, LOGIN_MS, PAYLOAD_BYTES, URL_BYTES};
 use crate::strict::{self, Rules, StrictError};
 use crate::validate::{self, ValueError};
 
@@ -117,7 +116,7 @@ pub enum GrantScope {
     Node(NodeId),
 }
 
-/// What a tunnel reaches there.
+/// What a grant opens there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GrantTarget {
@@ -125,9 +124,12 @@ pub enum GrantTarget {
     Apiserver,
     /// The agent's own portal.
     AgentPortal,
+    /// A client certificate for this certificate request: SHA-256 of its DER form.
+    Certificate(Digest),
 }
 
-/// An admin asks for a tunnel. No host, no port: the agent dials only its own.
+/// An admin asks for a tunnel, or for a certificate inside one. No host, no port: the agent dials only
+/// its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
@@ -158,56 +160,5 @@ impl Document for Grant {
             return Err(ValueError::new("v", "is not 1"));
         }
         life(self.issued_ms, self.expires_ms, GRANT_MS)
-    }
-}
-
-/// A file of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Artifact {
-    /// Its name: letters, digits, `-`, `_`, `.` and `+`, at most 128.
-    pub name: String,
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// What a publisher signs: a set of artifacts that a driver installs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BundleManifest {
-    /// 1.
-    pub v: u8,
-    /// The bundle's name.
-    pub name: Name,
-    /// Its version.
-    pub version: Version,
-    /// The channel, for which nodes keep a least version.
-    pub channel: Name,
-    /// The architecture, `amd64` or `arm64`.
-    pub arch: Name,
-    /// 1 to 256 artifacts, sorted by name.
-    pub artifacts: Vec<Artifact>,
-    /// When it was made.
-    pub created_ms: Millis,
-    /// The oldest agent that can install it.
-    pub min_agent: Version,
-}
-
-impl Document for BundleManifest {
-    const PURPOSE: Purpose = Purpose::Bundle;
-    fn check(&self) -> Result<(), ValueError> {
-        if self.v != 1 {
-            return Err(ValueError::new("v", "is not 1"));
-        }
-        validate::count("artifacts", self.artifacts.len(), 1, BUNDLE_ARTIFACTS)?;
-        validate::sorted_unique("artifacts", &self.artifacts.iter().map(|a| &a.name).collect::<Vec<_>>())?;
-        let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.+".contains(&c);
-        let good = |n: &str| (1..=128).contains(&n.len()) && !n.starts_with('.') && n.bytes().all(plain);
-        if self.artifacts.iter().any(|a| !good(&a.name)) {
-            return Err(ValueError::new("artifacts.name", "is not 1 to 128 of letters, digits, -_.+"));
-        }
-        Ok(())
     }
 }

@@ -60,6 +60,8 @@ purposes! {
     LinkAgent = "link-agent.v1",
     /// The relay's end of the link.
     LinkRelay = "link-relay.v1",
+    /// A node's end of an admin's tunnel.
+    TunnelAgent = "tunnel-agent.v1",
     /// A node reports the result of a stage.
     Command = "command.v1",
     /// A node's report outside the authenticated stream.
@@ -77,7 +79,7 @@ purposes! {
     /// A node's TLS key.
     TlsKey = "tls-key.v1",
     /// A publisher's manifest.
-    Bundle = "bundle.v1+json",
+    Bundle = "bundle.v2+json",
     /// A gossip message.
     Gossip = "gossip.v1",
 }

@@ -14,6 +14,7 @@
 //! | `enrolment` | the file that tells a machine of its site |
 //! | `charter` `action` `intent` `outcome` `sentence` | what admins sign and what became of it |
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
+//! | `grant` | what an admin's grant of a tunnel or a certificate opens |
 //! | `token` | join tokens: what a mint allows, how an entry by one is verified |
 //! | `command` `state` | the Raft entry and the state machine |
 //! | `attest` | what voters signed of the state, verified from the charter; what a reader remembers |
@@ -39,6 +40,7 @@ pub mod dsse;
 pub mod enrolment;
 pub mod envelope;
 pub mod facts;
+pub mod grant;
 pub mod history;
 pub mod ids;
 pub mod intent;
@@ -48,6 +50,7 @@ pub mod limits;
 pub mod outcome;
 pub mod plan;
 pub mod preflight;
+pub mod release;
 pub mod replay;
 pub mod sentence;
 pub mod state;

@@ -123,8 +123,16 @@ pub const VOTERS: usize = 7;
 pub const LOGIN_MS: u64 = 2 * 60_000;
 /// Longest life of a grant: 15 min (security rules 7.1).
 pub const GRANT_MS: u64 = 15 * 60_000;
-/// Artifacts of a bundle.
-pub const BUNDLE_ARTIFACTS: usize = 256;
+/// How far a grant's `issued_ms` may lie ahead of the clock that judges it: as of an intent.
+pub const GRANT_AHEAD_MS: u64 = ISSUED_AHEAD_MS;
+/// Grants remembered as used, per judge: two a second for their whole life, and a script in a loop.
+pub const GRANTS_USED: usize = 2_048;
+/// Of these by one admin: one each two seconds. Nobody can use up what others need.
+pub const GRANTS_USED_ADMIN: usize = 512;
+/// Longest life of a client certificate that a grant opens, in milliseconds (security rules 7.4).
+pub const CERTIFICATE_MS: u64 = HOUR_MS;
+/// Records of access in one command of a node: what a busy second brings.
+pub const ACCESS_RECORDS: usize = 64;
 
 /// Links of a chain of voters: one a week for ten years. With the intents that it cites, a chain fits
 /// into one message between members.
@@ -180,3 +188,5 @@ pub const TOKENS: usize = 256;
 /// Bytes of the envelope of a `token.mint` intent inside an entry: 32 labels at their bound, 16
 /// signatures.
 pub const MINT_BYTES: usize = 32 * 1024;
+/// Members of one cluster of driver kubeadm: slot N has the pod network 10.244.N.0/24.
+pub const KUBEADM_SLOTS: u16 = 256;

@@ -67,6 +67,14 @@ pub enum LinkError {
         /// The sentence.
         text: String,
     },
+    /// The agent at the end of a tunnel does not take the grant.
+    #[error("{text}")]
+    Turned {
+        /// Stable code.
+        code: String,
+        /// The sentence, with the remedy.
+        text: String,
+    },
 }
 
 fn mismatch(what: impl Into<String>, remedy: &'static str) -> LinkError {
@@ -332,7 +340,7 @@ fn channel_of(noise: &HandshakeState) -> Result<Nonce, LinkError> {
 }
 
 /// A text from the other end, fit to be logged.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars().take(REFUSAL_CHARS).flat_map(char::escape_debug).collect()
 }
 
@@ -357,7 +365,7 @@ where
 }
 
 /// Writes bytes with their length, at once.
-async fn write<S: AsyncWrite + Unpin>(io: &mut S, bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write<S: AsyncWrite + Unpin>(io: &mut S, bytes: &[u8]) -> io::Result<()> {
     let length = u16::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut out = length.to_be_bytes().to_vec();
     out.extend_from_slice(bytes);
@@ -366,7 +374,7 @@ async fn write<S: AsyncWrite + Unpin>(io: &mut S, bytes: &[u8]) -> io::Result<()
 }
 
 /// Reads bytes with their length, at most `max` of them.
-async fn read<S: AsyncRead + Unpin>(io: &mut S, max: usize) -> Result<Vec<u8>, LinkError> {
+pub(crate) async fn read<S: AsyncRead + Unpin>(io: &mut S, max: usize) -> Result<Vec<u8>, LinkError> {
     let length = usize::from(io.read_u16().await?);
     if length > max {
         return Err(LinkError::Form("a message of the handshake is too long"));
@@ -376,12 +384,15 @@ async fn read<S: AsyncRead + Unpin>(io: &mut S, max: usize) -> Result<Vec<u8>, L
     Ok(bytes)
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     // Serializing into memory fails for no type of this module.
     postcard::to_stdvec(value).unwrap_or_default()
 }
 
-fn decode<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8], what: &'static str) -> Result<T, LinkError> {
+pub(crate) fn decode<'a, T: Deserialize<'a> + Serialize>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<T, LinkError> {
     let value: T = postcard::from_bytes(bytes).map_err(|_| LinkError::Form(what))?;
     if encode(&value) == bytes { Ok(value) } else { Err(LinkError::Form(what)) }
 }

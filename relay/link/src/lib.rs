@@ -18,6 +18,7 @@
 //! | [`handshake`] | preface, Noise XX, hellos, verdict: [`handshake::connect`], [`handshake::accept`] |
 //! | [`noise`] | keys, and the encrypted stream |
 //! | [`mux`] | streams inside one connection |
+//! | [`tunnel`] | an admin's tunnel to an agent: Noise from `qb` to the node, whoever carries it |
 //! | [`push`] | messages of the push stream, both directions |
 //! | [`ws`] | a WebSocket as a stream of bytes |
 //! | [`dial`] | the way to a relay: address, proxy, TLS |
@@ -39,6 +40,7 @@ pub mod limits;
 pub mod mux;
 pub mod noise;
 pub mod push;
+pub mod tunnel;
 pub mod uplink;
 pub mod ws;
 

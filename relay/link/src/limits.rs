@@ -54,3 +54,13 @@ pub const RETRY_MIN: Duration = Duration::from_millis(500);
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A link that lived this long counts as a success: the next try starts with the shortest pause.
 pub const STEADY: Duration = Duration::from_secs(60);
+/// Bytes of a message of a tunnel's handshake: a grant's envelope and a certificate request.
+pub const TUNNEL_MESSAGE_BYTES: usize = 16 * 1024;
+/// Bytes of the envelope of a grant: one document of a dozen short members, one signature.
+pub const GRANT_BYTES: usize = 4 * 1024;
+/// Bytes of a certificate request: that of an RSA key of 4096 bits.
+pub const REQUEST_BYTES: usize = 4 * 1024;
+/// Bytes of what the agent answers to a grant: a certificate and an authority.
+pub const TUNNEL_ANSWER_BYTES: usize = 48 * 1024;
+/// Longest time from a tunnel's first byte to the answer: a certificate may be signed on the way.
+pub const TUNNEL_HANDSHAKE: Duration = Duration::from_secs(20);

@@ -48,6 +48,8 @@ pub mod code {
     /// The request named a host that this door is not.
     pub const HOST: &str = "host";
     /// The site refuses; nothing was changed.
+    pub const NOT_A_TUNNEL: &str = "not_a_tunnel";
+    /// Something was refused.
     pub const REFUSED: &str = "refused";
     /// Too much of something at a time.
     pub const BUSY: &str = "busy";
@@ -141,7 +143,7 @@ impl Problem {
     }
 
     /// A body has more than `limit` bytes.
-    pub fn too_large(what: &str, limit: usize) -> Self {
+    pub fn too_large(what: &str, limit: u64) -> Self {
         let detail = format!("{what} has more than {limit} bytes.");
         let remedy = format!("send at most {limit} bytes");
         let status = StatusCode::PAYLOAD_TOO_LARGE;

@@ -9,8 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use futures::StreamExt as _;
-use qb_model::Name;
+use futures::{Stream, StreamExt as _};
+use qb_model::{Digest, Name};
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -18,10 +18,10 @@ use crate::door::Door;
 use crate::error::code;
 use crate::guard::Caller;
 use crate::limits::{
-    BODY_DEADLINE, BUNDLE_BYTES, ENVELOPE_BYTES, LOGIN_BYTES, SEGMENT_BYTES, UPLOAD_DEADLINE, UPLOADS,
-    WAIT_MAX,
+    BODY_DEADLINE, BUNDLE_BYTES, ENVELOPE_BYTES, LOGIN_BYTES, SEGMENT_BYTES, UPLOAD_DEADLINE, UPLOAD_STALL,
+    UPLOADS, WAIT_MAX,
 };
-use crate::site::{Answer, IntentKey, Site};
+use crate::site::{Answer, IntentKey, Site, Upload};
 use crate::view::Problem;
 
 const JSON: &str = "application/json";
@@ -94,6 +94,11 @@ impl Here {
         }
         let rule = "a node's name or key, or the beginning of one: at most 64 letters, digits, -, _ and .";
         Err(Problem::bad_field("node", text, rule, "qb node list"))
+    }
+
+    /// A bundle's digest.
+    pub(crate) fn bundle(&self) -> Answer<Digest> {
+        parse("digest", self.find("digest").unwrap_or_default(), "qb bundle list")
     }
 
     /// An intent's digest or id.
@@ -178,26 +183,30 @@ impl FromRequest<Arc<Door>> for SignedLogin {
     }
 }
 
-/// A bundle's file, with the room that it takes.
-pub(crate) struct Upload {
-    pub(crate) file: Bytes,
+/// A bundle's file as it comes, with the room that it takes.
+pub(crate) struct Pushed {
+    pub(crate) upload: Upload,
     /// Held until the site has taken the file.
     pub(crate) _room: OwnedSemaphorePermit,
 }
 
-impl FromRequest<Arc<Door>> for Upload {
+impl FromRequest<Arc<Door>> for Pushed {
     type Rejection = Problem;
 
     async fn from_request(request: Request, door: &Arc<Door>) -> Answer<Self> {
-        // An upload costs memory before the site looks at it, so the role counts first.
+        // An upload costs a disk's time before the site has looked at all of it, so the role counts first.
         let none = || Problem::unauthorized("The request passed no guard.");
         let caller = request.extensions().get::<Caller>().ok_or_else(none)?;
         caller.needs(qb_model::action::Role::Operator, "Pushing a bundle")?;
         let room = Arc::clone(&door.uploads).try_acquire_owned();
         let room = room.map_err(|_| Problem::busy("bundles on their way", UPLOADS))?;
-        let limits = (BUNDLE_BYTES, UPLOAD_DEADLINE);
-        let file = read(request, "The bundle", OCTETS, limits).await?;
-        Ok(Self { file, _room: room })
+        check_type(request.headers(), OCTETS)?;
+        let length = announced(request.headers());
+        if length.is_some_and(|length| length > BUNDLE_BYTES) {
+            return Err(Problem::too_large("The bundle", BUNDLE_BYTES));
+        }
+        let body = pieces(request.into_body()).boxed();
+        Ok(Self { upload: Upload { length, body }, _room: room })
     }
 }
 
@@ -231,13 +240,39 @@ async fn read(
     (limit, deadline): (usize, Duration),
 ) -> Answer<Bytes> {
     check_type(request.headers(), wanted)?;
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
-    if length.and_then(|l| l.parse::<usize>().ok()).is_some_and(|l| l > limit) {
-        return Err(Problem::too_large(what, limit));
+    if announced(request.headers()).is_some_and(|length| length > limit as u64) {
+        return Err(Problem::too_large(what, limit as u64));
     }
     let slow = |_| Problem::slow_body(what, deadline.as_secs());
     let body = collect(request.into_body(), what, limit);
     tokio::time::timeout(deadline, body).await.map_err(slow)?
+}
+
+/// How many bytes a request says that it has.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A bundle's pieces, bounded: in all, in the time of all, and in the time of each.
+fn pieces(body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
+    let ends = tokio::time::Instant::now() + UPLOAD_DEADLINE;
+    let start = Some((body.into_data_stream(), 0u64));
+    futures::stream::unfold(start, move |state| async move {
+        let (mut chunks, had) = state?;
+        let next = tokio::time::timeout(UPLOAD_STALL, chunks.next());
+        let piece = match tokio::time::timeout_at(ends, next).await {
+            Err(_) => Err(Problem::slow_body("The bundle", UPLOAD_DEADLINE.as_secs())),
+            Ok(Err(_)) => Err(Problem::slow_body("The next piece of the bundle", UPLOAD_STALL.as_secs())),
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(Err(e)))) => Err(Problem::malformed("The bundle", e, "send it again")),
+            Ok(Ok(Some(Ok(piece)))) if had + piece.len() as u64 > BUNDLE_BYTES => {
+                Err(Problem::too_large("The bundle", BUNDLE_BYTES))
+            }
+            Ok(Ok(Some(Ok(piece)))) => Ok(piece),
+        };
+        let later = piece.as_ref().ok().map(|piece| (chunks, had + piece.len() as u64));
+        Some((piece, later))
+    })
 }
 
 /// A foreign page can send a form or plain text without being asked, but not these types.
@@ -257,7 +292,7 @@ async fn collect(body: Body, what: &str, limit: usize) -> Answer<Bytes> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|e| Problem::malformed(what, e, "send it again"))?;
         if out.len() + chunk.len() > limit {
-            return Err(Problem::too_large(what, limit));
+            return Err(Problem::too_large(what, limit as u64));
         }
         out.extend_from_slice(&chunk);
     }

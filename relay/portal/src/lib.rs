@@ -61,6 +61,7 @@ mod session;
 pub mod site;
 mod stall;
 mod suggest;
+pub mod tunnel;
 pub mod view;
 mod writes;
 
@@ -68,4 +69,4 @@ pub use door::{Access, DoorConfig};
 pub use pages::{assets, has_pages, pages, stored_bytes};
 pub use router::{api, api_with_pages, guarded};
 pub use serve::{Listener, Peer, serve, serve_tls};
-pub use site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+pub use site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};

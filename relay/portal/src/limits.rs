@@ -12,9 +12,9 @@ pub const PLAN_BYTES: usize = 132 * 1024;
 pub const PREFLIGHT_BYTES: usize = 64 * 1024;
 /// Nodes in a preflight request: the largest site.
 pub const PREFLIGHT_NODES: usize = 1_000;
-/// Bytes of a pushed bundle's file: the agent's two programs packed, three times.
-pub const BUNDLE_BYTES: usize = 48 * 1024 * 1024;
-/// Bundles that are received at a time: 96 MiB of memory at most.
+/// Bytes of a pushed bundle's file: 2 GiB of artifacts, and a manifest with its table before them.
+pub const BUNDLE_BYTES: u64 = (2 << 30) + 256 * 1024;
+/// Bundles that are received at a time: each takes a MiB of memory, and a disk's time.
 pub const UPLOADS: usize = 2;
 /// Bytes of one file of the web UI, unpacked: five times the largest.
 pub const PAGE_FILE_BYTES: u64 = 1024 * 1024;
@@ -45,10 +45,14 @@ pub const EVENT_RETRY: Duration = Duration::from_secs(2);
 
 /// Longest time for a small body to arrive: 64 KiB at the speed of a bad mobile line.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(15);
-/// Longest time for a bundle to arrive: 48 MiB at 2 Mbit/s.
-pub const UPLOAD_DEADLINE: Duration = Duration::from_secs(200);
-/// Longest time for an answer to begin: the longest upload and its check, the longest wait.
+/// Longest time for a bundle to arrive: 2 GiB at 2 Mbit/s.
+pub const UPLOAD_DEADLINE: Duration = Duration::from_secs(9_000);
+/// Longest pause between two pieces of a bundle: a sender that is gone frees its room.
+pub const UPLOAD_STALL: Duration = Duration::from_secs(60);
+/// Longest time for an answer to begin, the longest wait included.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(230);
+/// The same for a bundle: until it has come, and was verified as a whole.
+pub const UPLOAD_ANSWER: Duration = Duration::from_secs(9_300);
 
 /// Logins that were begun: more than people at a site; when full, the oldest gives way.
 pub const NONCES: usize = 1_024;

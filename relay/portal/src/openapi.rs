@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use crate::error::PROBLEM_TYPE;
-use crate::{events, login, reads, router, view, writes};
+use crate::{events, login, reads, router, tunnel, view, writes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,9 +28,11 @@ use crate::{events, login, reads, router, view, writes};
         reads::history,
         reads::clusters,
         reads::cluster,
+        tunnel::tunnel,
         reads::admins,
         reads::tokens,
         reads::bundles,
+        reads::bundle_file,
         reads::intents,
         reads::intent,
         reads::audit,

@@ -26,6 +26,11 @@ macro_rules! below_site {
     )*};
 }
 
+/// The file of a bundle, named by its digest.
+pub fn bundle_file(site: &str, digest: &str) -> String {
+    format!("{}/{digest}", bundles(site))
+}
+
 below_site! {
     /// All nodes.
     nodes "nodes";
@@ -87,6 +92,11 @@ pub fn node_history(site: &str, name: &str) -> String {
 /// A cluster.
 pub fn cluster(site: &str, name: &str) -> String {
     format!("{}/{}", clusters(site), segment(name))
+}
+
+/// Where a tunnel to a cluster's API server is opened.
+pub fn tunnel(site: &str, name: &str) -> String {
+    format!("{}/tunnel", cluster(site, name))
 }
 
 /// Where an intent is sent, waiting up to `wait` for its outcome.

@@ -1,7 +1,9 @@
 //! Handlers that show.
 
 use axum::Json;
-use axum::http::header;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
 use qb_model::attest::Attestation;
 use serde::Deserialize;
 
@@ -85,6 +87,20 @@ pub(crate) async fn admins(here: Here) -> Shown<Vec<AdminView>> {
     responses((status = 200, body = Vec<BundleView>)))]
 pub(crate) async fn bundles(here: Here) -> Shown<Vec<BundleView>> {
     here.site.bundles().await.map(Json)
+}
+
+/// A bundle's file, for a site without a line. Whoever reads it verifies it.
+#[utoipa::path(get, path = "/v1/sites/{site}/bundles/{digest}", tag = "bundle",
+    params(("digest" = String, Path, description = "The digest of its manifest.")),
+    responses((status = 200, description = "The file.", content_type = "application/octet-stream")))]
+pub(crate) async fn bundle_file(here: Here) -> Answer<Response> {
+    let file = here.site.bundle_file(here.bundle()?).await?;
+    let mut response = Body::from_stream(file.body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Some(length) = file.length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    Ok(response)
 }
 
 /// The latest intents, newest first.

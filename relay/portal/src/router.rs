@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::door::{Access, Door, DoorConfig};
 use crate::site::Site;
-use crate::{events, guard, login, reads, writes};
+use crate::{events, guard, login, reads, tunnel, writes};
 
 /// One table makes the router and the list of its routes, so that they cannot differ.
 macro_rules! table {
@@ -45,9 +45,11 @@ table! {
     get "/v1/sites/{site}/history" => reads::history;
     get "/v1/sites/{site}/clusters" => reads::clusters;
     get "/v1/sites/{site}/clusters/{name}" => reads::cluster;
+    get "/v1/sites/{site}/clusters/{name}/tunnel" => tunnel::tunnel;
     get "/v1/sites/{site}/admins" => reads::admins;
     get "/v1/sites/{site}/tokens" => reads::tokens;
     get "/v1/sites/{site}/bundles" => reads::bundles;
+    get "/v1/sites/{site}/bundles/{digest}" => reads::bundle_file;
     get "/v1/sites/{site}/intents" => reads::intents;
     get "/v1/sites/{site}/intents/{id}" => reads::intent;
     get "/v1/sites/{site}/events" => events::events;

@@ -10,6 +10,7 @@ use qb_model::action::Role;
 use qb_model::attest::Attestation;
 use qb_model::{Digest, IntentId, Name, Nonce, PublicKey, SiteId};
 
+use crate::tunnel::Upgrading;
 use crate::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Event, Head, HistoryView, IntentView,
     NodeView, PackagesView, PlanRequest, PlanView, PreflightRequest, PreflightView, Problem, SiteView,
@@ -18,6 +19,20 @@ use crate::view::{
 
 /// What every method answers with.
 pub type Answer<T> = Result<T, Problem>;
+
+/// A file as it comes.
+pub struct Upload {
+    /// Its bytes, if the sender says so.
+    pub length: Option<u64>,
+    /// Its pieces, bounded in number of bytes and in time. After an error nothing more comes.
+    pub body: BoxStream<'static, Answer<Bytes>>,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upload({:?})", self.length)
+    }
+}
 
 /// What a site is called in paths: either will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +115,15 @@ pub trait Site: Send + Sync + 'static {
     }
     /// The bundles that the site holds or knows.
     async fn bundles(&self) -> Answer<Vec<BundleView>>;
+    /// The file of a bundle that lies at this door.
+    async fn bundle_file(&self, digest: Digest) -> Answer<Upload> {
+        Err(Problem::not_found::<&str>(
+            "file here of bundle",
+            &digest.to_string(),
+            &[],
+            "ask a door of the site",
+        ))
+    }
     /// Where the site stands, to anchor an intent to.
     async fn head(&self) -> Answer<Head>;
     /// What voters signed of the state, with what verifies it. A door without one says why there.
@@ -135,8 +159,9 @@ pub trait Site: Send + Sync + 'static {
     async fn plan(&self, request: PlanRequest) -> Answer<PlanView>;
     /// Checks nodes and the network between them. Changes nothing.
     async fn preflight(&self, request: PreflightRequest) -> Answer<PreflightView>;
-    /// Takes a bundle's file, at most [`crate::limits::BUNDLE_BYTES`]; its publisher's signature counts.
-    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView>;
+    /// Takes a bundle's file as it comes, at most [`crate::limits::BUNDLE_BYTES`]; its publisher's
+    /// signature counts. Whoever refuses it need not take the rest.
+    async fn push_bundle(&self, upload: Upload) -> Answer<BundleView>;
 
     /// Events after number `after`, or from now on, until the caller drops the stream. If older
     /// ones are gone, the stream begins with an event that says so. The stream must be bounded: a
@@ -152,6 +177,15 @@ pub trait Site: Send + Sync + 'static {
     async fn history(&self) -> Answer<HistoryView>;
     /// Metrics in the text format of Prometheus.
     async fn metrics(&self) -> Answer<String>;
+
+    /// Takes a connection over as a tunnel to a cluster, for whoever proves a grant inside it; `login` is
+    /// whose session asked, none at a local door. Nothing is believed of it here: the end of the tunnel
+    /// judges. Returns once it is known that somebody would take it.
+    async fn tunnel(&self, cluster: &Name, login: Option<LoginOk>, io: Upgrading) -> Answer<()> {
+        let _ = (login, io);
+        let remedy = "ask at a door of the site: qb --door https://ADDRESS:8443 cluster list";
+        Err(Problem::unavailable(&format!("A tunnel to {cluster}"), "this door opens none", remedy))
+    }
 
     /// Verifies the envelope of a `login.v1`: signature by an admin's key, and that its payload says
     /// exactly what is expected.

@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 
-use crate::extract::{Here, Params, Question, Signed, Upload, wait};
+use crate::extract::{Here, Params, Pushed, Question, Signed, wait};
 use crate::guard::Shown;
 use crate::limits::{PLAN_BYTES, PREFLIGHT_BYTES, PREFLIGHT_NODES};
 use crate::mirror;
@@ -66,8 +66,8 @@ pub(crate) async fn preflight(
 
 /// Adds a bundle, signed by a publisher that the site accepts. Needs the role operator.
 #[utoipa::path(post, path = "/v1/sites/{site}/bundles", tag = "bundle",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bundle's file, at most 48 MiB."),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bundle's file, at most 2 GiB of artifacts. It is verified as it comes, and refused as soon as its manifest is."),
     responses((status = 200, body = BundleView)))]
-pub(crate) async fn push_bundle(here: Here, upload: Upload) -> Shown<BundleView> {
-    here.site.push_bundle(upload.file.clone()).await.map(Json)
+pub(crate) async fn push_bundle(here: Here, pushed: Pushed) -> Shown<BundleView> {
+    here.site.push_bundle(pushed.upload).await.map(Json)
 }

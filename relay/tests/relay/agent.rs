@@ -16,7 +16,7 @@ use qb_model::statement::{Knock, Receipt, SealKeyRecord, SignedBytes, Statement 
 use qb_model::trust::TrustEntry;
 use qb_model::*;
 use qb_portal::view::*;
-use qb_portal::{Access, Answer, DoorConfig, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+use qb_portal::{Access, Answer, DoorConfig, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -273,7 +273,7 @@ impl Site for Door {
     async fn preflight(&self, _: PreflightRequest) -> Answer<PreflightView> {
         Ok(PreflightView { findings: vec![], hosts: 2, pairs: 2, probes: 4, ms: 1 })
     }
-    async fn push_bundle(&self, _: Bytes) -> Answer<BundleView> {
+    async fn push_bundle(&self, _: Upload) -> Answer<BundleView> {
         Err(Problem::internal("not asked here"))
     }
     async fn events(&self, _: Option<u64>) -> Answer<BoxStream<'static, Event>> {

@@ -16,5 +16,6 @@ mod packages;
 mod schedules;
 mod site;
 mod tenancy;
+mod tunnel;
 mod views;
 mod world;

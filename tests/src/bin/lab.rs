@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qb_tests::kubernetes;
 use qb_tests::lab::{self, Kind, Lab, MACHINE, Place, Release, State};
 use serde_json::{Value, json};
 
@@ -166,6 +167,12 @@ enum Verb {
         #[arg(long, value_delimiter = ',')]
         include: Vec<String>,
     },
+    /// Makes the folder that a bundle of Kubernetes is made from, and prints where it is; ten minutes the first time
+    Kubernetes {
+        /// Version
+        #[arg(long, default_value = "v1.20.2")]
+        version: kubernetes::Version,
+    },
     /// What the machine has of the laboratory, one thing a line; fails if there is anything
     Leftovers,
     /// Takes hosts, their disks and the segment away; root trees stay
@@ -181,11 +188,14 @@ struct Made {
     /// More packages of Debian's, divided by commas; hosts themselves reach no mirror
     #[arg(long, value_delimiter = ',')]
     include: Vec<String>,
+    /// Hosts that can be nodes of Kubernetes
+    #[arg(long)]
+    kubernetes: bool,
 }
 
 impl Made {
     fn kind(self) -> Kind {
-        Kind::of(self.release).with(self.include)
+        Kind { kubernetes: self.kubernetes, ..Kind::of(self.release).with(self.include) }
     }
 }
 
@@ -273,6 +283,9 @@ fn run(options: Options) -> Result<ExitCode> {
         Verb::Prepare { releases, include } => {
             let kinds: Vec<_> = releases.into_iter().map(|r| Kind::of(r).with(include.clone())).collect();
             lab.prepare(&kinds)?.iter().for_each(|tree| println!("{}", tree.display()));
+        }
+        Verb::Kubernetes { version } => {
+            println!("{}", kubernetes::ensure_folder(&lab, version)?.display());
         }
         Verb::Leftovers => {
             let left = lab.leftovers()?;

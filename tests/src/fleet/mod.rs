@@ -11,6 +11,7 @@
 
 mod installs;
 mod issuer;
+mod kubernetes;
 mod looks;
 mod packages;
 
@@ -28,6 +29,7 @@ use crate::views::{Cluster, Node};
 use crate::wait::eventually;
 
 pub use issuer::Issuer;
+pub use kubernetes::{ENTER, SERVICE, stages};
 pub use looks::{AGENT, EXEC, Id, RELAY};
 pub use packages::{Packages, beside};
 
@@ -225,8 +227,22 @@ impl Fleet {
     /// # Errors
     /// It does not come to that.
     pub fn await_ready(&self, at: &Host, name: &str, members: &[u8]) -> Result<Cluster> {
+        self.await_ready_within(LATE, at, name, members)
+    }
+
+    /// The same with another deadline.
+    ///
+    /// # Errors
+    /// It does not come to that by then.
+    pub fn await_ready_within(
+        &self,
+        limit: Duration,
+        at: &Host,
+        name: &str,
+        members: &[u8],
+    ) -> Result<Cluster> {
         let names: Vec<_> = members.iter().map(|i| format!("h{i}")).collect();
-        at.eventually(LATE, &format!("{name} is ready with {names:?}"), |at| {
+        at.eventually(limit, &format!("{name} is ready with {names:?}"), |at| {
             let cluster: Cluster = serde_json::from_value(self.local(at, &format!("/clusters/{name}"))?)?;
             let why = cluster.waiting_on.as_ref().map(|w| w.text.as_str()).unwrap_or_default();
             ensure!(cluster.state == "ready", "it is {}: {why}", cluster.state);

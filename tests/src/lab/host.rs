@@ -35,6 +35,13 @@ const JOIN_SCRIPT: &str = include_str!("../../lab/join.sh");
 const MASKED: [&str; 4] =
     ["apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "systemd-modules-load.service"];
 
+/// Folders of a node of Kubernetes that lie on this machine's disk itself, since containers have overlays of their
+/// own there, and no overlay can lie on an overlay; what each is called beside the overlay's upper layer.
+const OWN_DISK: [(&str, &str); 3] =
+    [("/var/lib/qb", "qb"), ("/var/lib/kubelet", "kubelet"), ("/var/lib/etcd", "etcd")];
+/// Tells `init.sh` to give the host its own copies of switches of the kernel that kubelet sets.
+const SWITCHES: &str = "LAB_OWN_SWITCHES";
+
 /// All that a program on a host finds in its environment: as at boot, nothing of the caller's.
 const ENVIRONMENT: [&str; 3] =
     ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"];
@@ -130,6 +137,14 @@ impl Host {
                 made => made.with_context(|| format!("cannot mask {unit}"))?,
             }
         }
+        if kind.kubernetes {
+            for (_, name) in OWN_DISK {
+                DirBuilder::new().recursive(true).mode(0o755).create(disk.join("data").join(name))?;
+            }
+            let journald = disk.join("upper/etc/systemd/journald.conf.d");
+            fs::create_dir_all(&journald)?;
+            fs::write(journald.join("lab.conf"), "[Journal]\nReadKMsg=no\n")?;
+        }
         // Last: a host with this file is whole.
         let (to, new) = (self.dir().join("host.json"), self.dir().join("host.new"));
         fs::write(&new, serde_json::to_vec(kind)?)?;
@@ -164,7 +179,8 @@ impl Host {
 
     /// Switches it on, if it is off, and returns at once.
     pub(super) fn start(&self) -> Result<Starting> {
-        let tree = tree::ensure_tree(&self.place, &self.kind()?)?;
+        let kind = self.kind()?;
+        let tree = tree::ensure_tree(&self.place, &kind)?;
         let _alone = self.lock()?;
         if self.state()? != State::Off {
             return Ok(Starting(None));
@@ -181,11 +197,24 @@ impl Host {
         command.args(["unshare", "--mount", "--propagation", "slave", "sh"]).arg(boot);
         command.arg(self.name()).arg(net::path(&self.place.host_net(self.index))).arg(tree);
         command.arg(self.dir().join("disk")).arg(init).args(groups);
+        command.arg("--");
+        if kind.kubernetes {
+            command.args(self.kubernetes_options());
+        }
         let errors = console.try_clone()?;
         command.stdin(Stdio::null()).stdout(console).stderr(errors);
         let mut child = command.spawn().context("cannot start a host's supervisor")?;
         let wait = move || drop(child.wait());
         Ok(Starting(Some(std::thread::spawn(wait))))
+    }
+
+    /// What `systemd-nspawn` is told besides for a node of Kubernetes.
+    fn kubernetes_options(&self) -> Vec<String> {
+        let data = self.dir().join("disk/data");
+        let disks = OWN_DISK.map(|(at, name)| format!("--bind={}:{at}", data.join(name).display()));
+        // kubelet reads the kernel's messages, which here are the whole machine's.
+        let quiet = ["--bind=/dev/null:/dev/kmsg".to_owned(), format!("--setenv={SWITCHES}=1")];
+        disks.into_iter().chain(quiet).collect()
     }
 
     fn script(&self, name: &str, text: &str) -> Result<PathBuf> {

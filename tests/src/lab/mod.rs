@@ -25,7 +25,7 @@ mod net;
 mod place;
 mod release;
 mod sweep;
-mod system;
+pub(crate) mod system;
 mod tree;
 
 use std::fs::File;
@@ -45,6 +45,7 @@ pub use place::{CACHE, DEFAULT, DIR, MACHINE, MAX_HOST, NAME, Place, address};
 pub use release::{Kind, Release};
 pub use system::require;
 pub use tree::MIRROR;
+pub(crate) use tree::mirror;
 
 /// Variable with which a laboratory of tests stays for a look.
 pub const KEEP: &str = "QB_LAB_KEEP";

@@ -45,6 +45,11 @@ const PACKAGES: [&str; 9] = [
     "systemd-sysv",
 ];
 
+/// What hosts of Kubernetes have besides: what kubelet, kubeadm, kube-proxy and CNI plugins run, and the one
+/// library that Debian's runc needs. No container runtime: that comes with the bundle.
+const KUBERNETES: [&str; 8] =
+    ["conntrack", "ebtables", "ethtool", "iptables", "kmod", "libseccomp2", "mount", "socat"];
+
 /// What a root tree holds. Equal kinds share one tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,12 +59,21 @@ pub struct Kind {
     /// Packages besides the usual ones.
     #[serde(default)]
     pub include: BTreeSet<String>,
+    /// Whether the host can be a node of Kubernetes: a disk of its own for containers and etcd, switches that
+    /// kubelet sets, no messages of this machine's kernel.
+    #[serde(default)]
+    pub kubernetes: bool,
 }
 
 impl Kind {
     /// A host of this release with the usual packages.
     pub fn of(release: Release) -> Self {
-        Self { release, include: BTreeSet::new() }
+        Self { release, include: BTreeSet::new(), kubernetes: false }
+    }
+
+    /// A host of Debian 12 that can be a node of Kubernetes.
+    pub fn kubernetes() -> Self {
+        Self { kubernetes: true, ..Self::default() }
     }
 
     /// The same with more packages.
@@ -71,7 +85,8 @@ impl Kind {
 
     /// All packages that are asked for, in order.
     pub fn packages(&self) -> BTreeSet<&str> {
-        PACKAGES.into_iter().chain(self.include.iter().map(String::as_str)).collect()
+        let more: &[&str] = if self.kubernetes { &KUBERNETES } else { &[] };
+        PACKAGES.iter().chain(more).copied().chain(self.include.iter().map(String::as_str)).collect()
     }
 
     /// The name of its tree: the release, and a sum of all packages.

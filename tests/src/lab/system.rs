@@ -17,7 +17,7 @@ use crate::command::Ran;
 use crate::signals;
 
 /// How long a small tool may take: `ip`, `nft` and the like take milliseconds.
-pub(super) const TOOL: Duration = Duration::from_secs(30);
+pub(crate) const TOOL: Duration = Duration::from_secs(30);
 /// Pause between two looks at a program that runs.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Where programs are looked for: root's tools too, whoever's PATH this is.
@@ -30,7 +30,7 @@ const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
 /// What a program left behind, bytes as they came.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(crate) struct Done {
     pub line: String,
     pub code: i32,
     pub stdout: Vec<u8>,
@@ -38,27 +38,27 @@ pub(super) struct Done {
 }
 
 impl Done {
-    pub(super) fn ok(self) -> Result<Self> {
+    pub(crate) fn ok(self) -> Result<Self> {
         let said = self.stderr.trim();
         ensure!(self.code == 0, "{} ended with {}: {said}", self.line, self.code);
         Ok(self)
     }
 
-    pub(super) fn ran(self) -> Ran {
+    pub(crate) fn ran(self) -> Ran {
         let stdout = String::from_utf8_lossy(&self.stdout).into_owned();
         Ran { line: self.line, code: self.code, stdout, stderr: self.stderr }
     }
 }
 
 /// A program of root's, found whatever the PATH of the caller is.
-pub(super) fn program(name: impl AsRef<OsStr>) -> Command {
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.env("PATH", PATH);
     command
 }
 
 /// Runs a program with this input to its end. At the deadline it is killed with its process group.
-pub(super) fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Done> {
+pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> Result<Done> {
     let line = shown(&command);
     let mut child = command
         .stdin(Stdio::piped())
@@ -104,7 +104,7 @@ pub(super) fn run(mut command: Command, input: &[u8], limit: Duration) -> Result
 }
 
 /// Runs one of root's tools and expects success.
-pub(super) fn tool<S: AsRef<OsStr>>(
+pub(crate) fn tool<S: AsRef<OsStr>>(
     name: &str,
     args: impl IntoIterator<Item = S>,
     input: &str,
@@ -140,14 +140,14 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
 }
 
 /// Kills a process; it may have ended.
-pub(super) fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
 }
 
 /// Whoever has this file has it alone, until it is dropped. Waits for others.
-pub(super) fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = lock_file(path)?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive)
         .with_context(|| format!("cannot lock {}", path.display()))?;
@@ -155,7 +155,7 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 }
 
 /// The same without waiting: nothing, if somebody has it.
-pub(super) fn try_lock(path: &Path) -> Result<Option<File>> {
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>> {
     let file = lock_file(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),

@@ -87,7 +87,7 @@ fn settle(tree: &Path) -> Result<()> {
 }
 
 /// The mirror of Debian that this machine itself uses.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     if let Some(given) = std::env::var_os(MIRROR) {
         return given.into_string().ok().with_context(|| format!("{MIRROR} is no text"));
     }

@@ -12,6 +12,7 @@ mod t45_schedules;
 mod t50_monitoring;
 mod t55_tokens;
 mod t60_attest;
+mod t65_tunnels;
 
 use std::time::Duration;
 

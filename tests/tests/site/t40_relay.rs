@@ -22,10 +22,10 @@ use super::SOON;
 const OUT: Duration = Duration::from_secs(5);
 
 /// A site of three agents, and its relay.
-struct Linked {
-    site: Site,
-    relay: Relay,
-    id: SiteId,
+pub(super) struct Linked {
+    pub(super) site: Site,
+    pub(super) relay: Relay,
+    pub(super) id: SiteId,
     mira: Signatory,
     _dir: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Linked {
     }
 
     /// A site of three members with a gateway.
-    fn founded(net: u8, change: impl FnOnce(&mut Site)) -> Result<(Self, Door)> {
+    pub(super) fn founded(net: u8, change: impl FnOnce(&mut Site)) -> Result<(Self, Door)> {
         let mut linked = Self::prepared(net, true)?;
         change(&mut linked.site);
         let mut begin = || {
@@ -79,7 +79,7 @@ impl Linked {
         self.mira.sign(&self.mira.intent(self.id, &head, action)?)
     }
 
-    fn told(&self, result: Result<()>) {
+    pub(super) fn told(&self, result: Result<()>) {
         if let Err(e) = result {
             panic!("{e:#}\n{}", self.last_words());
         }

@@ -33,6 +33,54 @@ pub enum ClusterCommand {
         /// The cluster
         cluster: Name,
     },
+    /// Write a kubeconfig that asks qb for certificates: to stdout, to -o FILE, or into your own
+    #[command(after_help = super::help::KUBECONFIG)]
+    Kubeconfig(KubeconfigArgs),
+    /// Print a client certificate of an hour, as kubectl asks for it
+    #[command(after_help = super::help::CREDENTIAL)]
+    Credential {
+        /// The cluster
+        cluster: Name,
+    },
+    /// Listen on this computer and tunnel connections to the API server, until Ctrl-C
+    #[command(after_help = super::help::PROXY)]
+    Proxy(ProxyArgs),
+}
+
+/// `qb cluster kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// Merge it into the kubeconfig of KUBECONFIG or ~/.kube/config, by kubectl
+    #[arg(long)]
+    pub merge: bool,
+    /// To the cluster's own address, even where a relay is the door
+    #[arg(long, conflicts_with = "port")]
+    pub direct: bool,
+    /// To a `qb cluster proxy` that listens on this port of this computer
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+}
+
+/// `qb cluster proxy`.
+#[derive(Debug, Args)]
+pub struct ProxyArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// The port on 127.0.0.1; default: any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+}
+
+/// `qb kubectl`.
+#[derive(Debug, Args)]
+pub struct KubectlArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// What kubectl is called with, after --
+    #[arg(last = true, required = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 /// `qb cluster create`.
@@ -83,8 +131,20 @@ fn one_three_five(text: &str) -> Result<u8, String> {
 }
 
 impl ClusterCommand {
+    /// Whether `--watch` means something here.
+    pub fn watches(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Show { .. })
+    }
+
     /// Whether it changes the site.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::List(_) | Self::Show { .. })
+        !matches!(
+            self,
+            Self::List(_)
+                | Self::Show { .. }
+                | Self::Kubeconfig(_)
+                | Self::Credential { .. }
+                | Self::Proxy(_)
+        )
     }
 }

@@ -54,6 +54,41 @@ pub const ATTACH: &str = "Examples:
   qb cluster attach clus100 -n 3 --plan
   qb cluster attach clus100 lyon-r1-02 lyon-r2-02 --control-planes 1
   qb cluster attach clus100 --control-plane lyon-r1-02,lyon-r2-02,lyon-r3-02";
+/// Of `qb cluster kubeconfig`.
+pub const KUBECONFIG: &str = "Examples:
+  qb cluster kubeconfig clus100 -o clus100.yaml
+  qb cluster kubeconfig clus100 --merge
+  qb cluster kubeconfig clus100 --port 16443 -o clus100.yaml
+
+It holds no secret: kubectl gets a certificate of an hour from qb, for which your key signs. Who is
+removed as an admin is out of the cluster at once. Your rights there follow your role: owners and
+operators are cluster-admin, viewers may view. Where a relay is the door, use `qb kubectl CLUSTER -- get nodes`,
+or `qb cluster proxy CLUSTER` and its port as --port.";
+/// Of `qb cluster credential`.
+pub const CREDENTIAL: &str = "Examples:
+  qb cluster credential clus100
+  qb cluster credential clus100 --key ana
+  qb cluster credential clus100 --site lyon
+
+It holds the private key of that certificate. It is made on this computer, kept in a file that only
+you can read, and made anew five minutes before the certificate ends.";
+/// Of `qb cluster proxy`.
+pub const PROXY: &str = "Examples:
+  qb cluster proxy clus100
+  qb cluster proxy clus100 --port 16443
+  qb --door relay:https://relay.example cluster proxy clus100 --port 16443
+
+For tools other than kubectl. What goes through is encrypted from here to a node of the site, also
+through a relay; whoever connects on this computer needs a certificate as everywhere.";
+/// Of `qb kubectl`.
+pub const KUBECTL: &str = "Examples:
+  qb kubectl clus100 -- get nodes
+  qb kubectl clus100 -- logs -f deploy/web
+  qb kubectl clus100 -- port-forward svc/web 8080:80
+
+Runs the kubectl of your PATH, or of the variable KUBECTL, and ends as it does. The way to the
+cluster is a tunnel through whatever door answers, also a relay's. Nobody between this computer and
+a node of the site can read it.";
 /// Of `qb preflight`.
 pub const PREFLIGHT: &str = "Examples:
   qb preflight

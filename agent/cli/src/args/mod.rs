@@ -93,7 +93,7 @@ pub struct Globals {
     /// The key to sign with: a name in the folder of keys; default: the site's
     #[arg(long, hide_short_help = true, global = true, env = "QB_KEY", value_name = "NAME")]
     pub key: Option<Name>,
-    /// How results are printed; for enroll, export, build and mint also the file to write
+    /// How results are printed; for enroll, export, build, mint and kubeconfig also the file to write
     #[arg(
         short,
         long,
@@ -153,6 +153,9 @@ pub enum Command {
     /// Create clusters and attach nodes to them
     #[command(subcommand, after_help = help::CLUSTER)]
     Cluster(cluster::ClusterCommand),
+    /// Run kubectl on a cluster, through a tunnel
+    #[command(after_help = help::KUBECTL)]
+    Kubectl(cluster::KubectlArgs),
     /// Check nodes before they are attached; changes nothing
     #[command(after_help = help::PREFLIGHT, args_conflicts_with_subcommands = true)]
     Preflight(rest::PreflightArgs),
@@ -231,7 +234,7 @@ impl Command {
     pub fn watches(&self) -> bool {
         match self {
             Self::Node(c) => !c.changes(),
-            Self::Cluster(c) => !c.changes(),
+            Self::Cluster(c) => c.watches(),
             Self::Agent(c) => !c.changes(),
             Self::Site(c) => matches!(c, site::SiteCommand::Status),
             Self::Intent(c) => matches!(c, rest::IntentCommand::List | rest::IntentCommand::Show { .. }),

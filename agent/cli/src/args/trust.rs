@@ -185,20 +185,47 @@ pub enum BundleCommand {
         key: PublicKey,
     },
     /// Build a bundle and sign it with the site's publisher key: -o FILE, else DRIVER-VERSION.qbb
-    Build {
-        /// The driver
-        #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
-        driver: Name,
-        /// Of driver agent: the version that the two programs have
-        #[arg(long, value_name = "VERSION", requires = "from")]
-        version: Option<Version>,
-        /// Of driver agent: the folder with the programs qb-agent and qb-exec
-        #[arg(long, value_name = "DIR", requires = "version")]
-        from: Option<PathBuf>,
-        /// Of driver agent: the oldest agent that can be upgraded to it
-        #[arg(long, value_name = "VERSION", requires = "from")]
-        min_agent: Option<Version>,
+    Build(BuildArgs),
+    /// Check a bundle's file: its signature, and every byte
+    Verify {
+        /// The file
+        file: PathBuf,
+        /// The key that must have signed it; default: it is shown, for you to compare
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+        publisher: Option<PublicKey>,
     },
+    /// Write a bundle of the site to a file, for a stick: -o FILE, else NAME-VERSION.qbb
+    Export {
+        /// The digest, or its unique beginning
+        #[arg(value_name = "DIGEST", allow_hyphen_values = true)]
+        bundle: String,
+    },
+}
+
+/// `qb bundle build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The driver: kubeadm, agent or rehearsal
+    #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
+    pub driver: Name,
+    /// Of driver kubeadm: the version of Kubernetes; of driver agent: the one that the two programs have
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+    /// Of driver kubeadm: a folder with bin/, cni/, images/ and manifests/; of driver agent: the one with the programs qb-agent and qb-exec
+    #[arg(long, value_name = "DIR", requires = "version", conflicts_with = "sources")]
+    pub from: Option<PathBuf>,
+    /// Of driver kubeadm: a list of addresses with pinned digests, to download from
+    #[arg(long, value_name = "FILE", requires = "version")]
+    pub sources: Option<PathBuf>,
+    /// Where downloads are kept [default: cache/bundles beside the configuration]
+    #[arg(long, value_name = "DIR", requires = "sources")]
+    pub cache: Option<PathBuf>,
+    /// The publisher's key on this computer [default: publisher_key of the site]
+    #[arg(long, value_name = "NAME")]
+    pub publisher: Option<Name>,
+    /// Of driver agent: the oldest agent that can be upgraded to it
+    #[arg(long, value_name = "VERSION", requires = "from")]
+    pub min_agent: Option<Version>,
 }
 
 impl AdminCommand {

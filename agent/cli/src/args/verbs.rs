@@ -89,7 +89,15 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("qb bundle distrust", "  qb bundle list\n  qb bundle distrust KEY --plan\n  qb bundle distrust KEY"),
     (
         "qb bundle build",
-        "  qb bundle build\n  qb bundle build --driver rehearsal -o rehearsal.qbb\n  qb bundle build --driver agent --version 0.2.0 --from target/release",
+        "  qb bundle build --driver kubeadm --version v1.36.2 --from DIR -o k8s-1.36.2.qbb\n  qb bundle build --driver kubeadm --version v1.36.2 --sources kubeadm-1.36.toml\n  qb bundle build --driver agent --version 0.2.0 --from target/release",
+    ),
+    (
+        "qb bundle verify",
+        "  qb bundle verify k8s-1.36.2.qbb\n  qb bundle verify k8s-1.36.2.qbb --publisher KEY\n  qb bundle verify k8s-1.36.2.qbb -o json",
+    ),
+    (
+        "qb bundle export",
+        "  qb bundle list\n  qb bundle export 4f2aQ9xk\n  qb bundle export 4f2aQ9xk -o /media/stick/k8s-1.36.2.qbb",
     ),
     ("qb agent list", "  qb agent list\n  qb agent list --watch\n  qb agent list -o json"),
     (

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use qb_model::attest::Attestation;
 use qb_model::limits::ATTESTATION_BYTES;
 use qb_model::preflight::Finding;
 use qb_model::{Digest, Name, SiteId};
+use qb_portal::limits::UPLOAD_ANSWER;
 use qb_portal::paths;
 use qb_portal::view::{
     AdminView, AlertView, AuditExport, BundleView, ClusterView, Head, IntentView, NodeView, PlanRequest,
     PlanView, PreflightRequest, PreflightView, SiteView, TokenView,
 };
 
-use super::Client;
 use super::sse::Events;
+use super::{Client, Outgoing};
 use crate::error::{CliError, Exit};
 
 /// Records in one answer of the audit log.
@@ -117,9 +117,22 @@ impl Api {
     ///
     /// # Errors
     /// As above.
-    pub async fn push_bundle(&self, file: Bytes) -> Result<BundleView, CliError> {
-        let sent = self.client.send(&paths::bundles(&self.site), "application/octet-stream", file).await;
+    pub async fn push_bundle(&self, file: (u64, Outgoing)) -> Result<BundleView, CliError> {
+        let sent = self.client.upload(&paths::bundles(&self.site), file, UPLOAD_ANSWER).await;
         if self.client.door().relay().is_some() { sent.map_err(not_by_relay) } else { sent }
+    }
+    /// Writes a bundle's file, and tells how many bytes came each time. Whatever comes is verified by the caller.
+    ///
+    /// # Errors
+    /// As above, or the file cannot be written.
+    pub async fn bundle_file(
+        &self,
+        digest: &Digest,
+        to: &std::path::Path,
+        told: impl FnMut(u64),
+    ) -> Result<(), CliError> {
+        let path = paths::bundle_file(&self.site, &digest.to_string());
+        self.client.download_to(&path, to, told).await
     }
     /// Sends an envelope and waits for its outcome.
     ///

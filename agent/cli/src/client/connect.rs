@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use qb_model::{NodeId, SiteId};
@@ -16,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::memory::{Belief, Memory};
-use super::{tls, webpki};
+use super::{Outgoing, tls, webpki};
 use crate::door::{Door, RelayUrl};
 
 /// How long a door has to let somebody in.
@@ -39,19 +37,19 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Connection {
     /// Sends requests, one after the other.
-    pub sender: SendRequest<Full<Bytes>>,
+    pub sender: SendRequest<Outgoing>,
     /// The node that proved its key; none at a socket.
     pub node: Option<(NodeId, Belief)>,
 }
 
-async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+async fn speak<S>(stream: S) -> Result<SendRequest<Outgoing>, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     // Ends with the connection: when the sender is dropped, or the door closes.
     tokio::spawn(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     Ok(sender)
 }
@@ -85,7 +83,7 @@ async fn open(target: &Target) -> Result<Connection, String> {
 
 /// To a relay: its name is resolved, and its certificate is checked as browsers do. What it says is
 /// believed for none of that: what counts is signed by nodes of the site.
-async fn open_relay(url: &RelayUrl) -> Result<SendRequest<Full<Bytes>>, String> {
+async fn open_relay(url: &RelayUrl) -> Result<SendRequest<Outgoing>, String> {
     let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => e.to_string(),
         _ => cause(&e),

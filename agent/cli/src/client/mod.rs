@@ -11,10 +11,14 @@ pub mod webpki;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, UPGRADE,
+};
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use qb_portal::view::Problem;
 use serde::Serialize;
@@ -30,14 +34,23 @@ use connect::{Connection, Target};
 
 /// Longest answer in bytes: 10,000 nodes of 3 KiB.
 const ANSWER: usize = 32 << 20;
+/// Longest pause between two pieces of a file.
+const PIECE: Duration = Duration::from_secs(60);
 /// Longest time for an answer: what doors allow, and a margin.
 const DEADLINE: Duration = Duration::from_secs(240);
+
+/// A request's body: in memory, or made while it is sent.
+pub type Outgoing = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn whole(bytes: Bytes) -> Outgoing {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// A client of one door.
 #[derive(Debug)]
 pub struct Client {
     target: Target,
-    sender: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    sender: Mutex<Option<SendRequest<Outgoing>>>,
     token: Option<Zeroizing<String>>,
     out: Out,
 }
@@ -150,7 +163,76 @@ impl Client {
         sender.send_request(request).await.map_err(|e| self.gone(&e))
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CliError> {
+    /// Has the door turn a connection of its own over to another protocol.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn upgrade(&self, path: &str, protocol: &'static str) -> Result<Upgraded, CliError> {
+        self.out.trace(&format!("{} upgrade {path}", self.door()));
+        let mut sender = self.connect().await?;
+        let mut request = self.request(Method::GET, path, "application/json", Bytes::new())?;
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+        let answer = tokio::time::timeout(DEADLINE, sender.send_request(request)).await;
+        let late = |_| CliError::unreachable(format!("{} gives no answer.", self.door())).remedy("qb doctor");
+        let response = answer.map_err(late)?.map_err(|e| self.gone(&e))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            check(response).await?;
+            return Err(CliError::failed("The door answers, and opens no tunnel: its agent may be older."));
+        }
+        hyper::upgrade::on(response).await.map_err(|e| self.gone(&e))
+    }
+
+    /// GET of a file of any size onto this computer's disk, over a connection of its own.
+    ///
+    /// # Errors
+    /// The door does not answer, answers with a problem, breaks off, or the file cannot be written.
+    pub async fn download_to(
+        &self,
+        path: &str,
+        to: &std::path::Path,
+        mut told: impl FnMut(u64),
+    ) -> Result<(), CliError> {
+        let fail = |e: std::io::Error| CliError::file("write", to, &e);
+        let response = self.forward(Method::GET, path, "application/octet-stream", Bytes::new()).await?;
+        let mut body = check(response).await?.into_body();
+        let mut file = std::fs::File::create(to).map_err(fail)?;
+        let stalls = || CliError::unreachable("The door's answer breaks off.").remedy("run it again");
+        loop {
+            let frame = tokio::time::timeout(PIECE, body.frame()).await.map_err(|_| stalls())?;
+            let Some(frame) = frame else { break };
+            let Ok(data) = frame.map_err(|_| stalls())?.into_data() else { continue };
+            std::io::Write::write_all(&mut file, &data).map_err(fail)?;
+            told(data.len() as u64);
+        }
+        file.sync_all().map_err(fail)
+    }
+
+    /// POST of a body that is made while it is sent, over a connection of its own. The answer may come before
+    /// all of it was sent: then the rest is not. `within` is the longest time for all of it.
+    ///
+    /// # Errors
+    /// The door does not answer, or answers with a problem.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        (length, body): (u64, Outgoing),
+        within: Duration,
+    ) -> Result<T, CliError> {
+        self.out.trace(&format!("{} POST {path}, {length} bytes", self.door()));
+        let mut sender = self.connect().await?;
+        let mut request = self.request(Method::POST, path, "application/octet-stream", Bytes::new())?;
+        *request.body_mut() = body;
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let answer = tokio::time::timeout(within, sender.send_request(request)).await;
+        let late = |_| {
+            CliError::unreachable(format!("{} gives no answer within {} s.", self.door(), within.as_secs()))
+        };
+        let response = check(answer.map_err(late)?.map_err(|e| self.gone(&e))?).await?;
+        parse(path, &self::body(response).await?)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Outgoing>, CliError> {
         let opened = connect::connect(&self.target).await;
         opened
             .map(|c| c.sender)
@@ -168,7 +250,7 @@ impl Client {
         path: &str,
         kind: &str,
         bytes: Bytes,
-    ) -> Result<Request<Full<Bytes>>, CliError> {
+    ) -> Result<Request<Outgoing>, CliError> {
         let host = self.door().authority();
         let accept = if method == Method::GET { kind } else { "application/json" };
         let mut builder =
@@ -179,7 +261,7 @@ impl Client {
         if let Some(token) = &self.token {
             builder = builder.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
         }
-        builder.body(Full::new(bytes)).map_err(|e| CliError::usage(format!("This cannot be asked for: {e}.")))
+        builder.body(whole(bytes)).map_err(|e| CliError::usage(format!("This cannot be asked for: {e}.")))
     }
 
     /// One request. A kept connection that turns out to be closed is replaced once for a GET; a POST

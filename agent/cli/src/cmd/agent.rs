@@ -2,7 +2,7 @@
 //! nodes before anybody signs.
 
 use qb_drivers::agent::check_form;
-use qb_drivers::bundle::{BUNDLE_BYTES, Manifest, peek};
+use qb_drivers::bundle::{Manifest, peek};
 use qb_model::action::Action;
 use qb_model::{Digest, NodeId, Version};
 use qb_portal::view::{
@@ -23,6 +23,9 @@ use crate::sentence::Hosts;
 use super::node::find;
 use super::rollout::follow;
 use super::watch::{Shown, show};
+
+/// Bytes of an agent's bundle: its two programs packed, three times. It is held in memory.
+const AGENT_BYTES: u64 = 48 << 20;
 
 /// Runs a verb.
 ///
@@ -128,7 +131,7 @@ struct Chosen {
 async fn choose(session: &Session<'_>, text: &str) -> Result<Chosen, CliError> {
     let path = std::path::Path::new(text);
     if path.is_file() {
-        let bytes = files::read(path, BUNDLE_BYTES as u64)?;
+        let bytes = files::read(path, AGENT_BYTES)?;
         let (digest, manifest) = peek(&bytes).map_err(|e| CliError::usage(sentence(&e.to_string())))?;
         check_form(&manifest).map_err(|e| CliError::usage(sentence(&e.to_string())))?;
         return Ok(Chosen { digest, version: manifest.version.clone(), file: Some((bytes, manifest)) });
@@ -214,7 +217,7 @@ async fn upgrade(session: &mut Session<'_>, args: &UpgradeArgs) -> Result<(), Cl
         fits(manifest, &nodes)?;
     }
     if let (Some((bytes, _)), None) = (chosen.file, session.ctx.globals.plan) {
-        let view = session.api.push_bundle(bytes.into()).await?;
+        let view = super::bundle::push_bytes(session, bytes).await?;
         session.ctx.out.hint(&format!("Pushed agent {} ({}).", view.version, short_hash(&view.digest.0)));
     }
     let hosts: Hosts = nodes.iter().map(|n| (n.id, n.name.clone())).collect();

@@ -1,19 +1,24 @@
 //! `qb bundle`, and the bundle that a new cluster installs from. The rehearsal's bundle is built and
 //! signed here when the site holds none.
 
-use std::path::Path;
+mod send;
+mod sources;
+mod tree;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use qb_drivers::agent::{AGENT, PROGRAM_BYTES, PROGRAMS, Programs, build_agent_bundle};
 use qb_drivers::build_rehearsal_bundle;
-use qb_drivers::bundle::{BUNDLE_BYTES, assemble, peek};
+use qb_drivers::bundle::{HEAD_BYTES, Unsigned, manifest_digest, named_keys};
 use qb_model::action::Action;
-use qb_model::dsse::{Purpose, Signer as _};
-use qb_model::envelope::Envelope;
-use qb_model::{Digest, Name, Version};
+use qb_model::dsse::{SecretKey, Signer as _};
+use qb_model::{Digest, Name, PublicKey, Version};
 use qb_portal::view::BundleView;
+use serde::Serialize;
 
 use crate::args::cluster::CreateArgs;
-use crate::args::trust::BundleCommand;
+use crate::args::trust::{BuildArgs, BundleCommand};
 use crate::change::Change;
 use crate::ctx::{Ctx, Here, Session};
 use crate::error::{CliError, sentence};
@@ -23,6 +28,8 @@ use crate::out::table::{Column, Table};
 use crate::out::text::{bytes, now, short_hash};
 
 use super::watch::{Shown, once};
+
+pub use send::push_bytes;
 
 /// The driver whose bundle `qb` can build.
 const REHEARSAL: &str = "rehearsal";
@@ -39,11 +46,11 @@ pub async fn run(ctx: &Ctx, verb: BundleCommand) -> Result<(), CliError> {
     match verb {
         BundleCommand::List => list(&ctx.session().await?).await,
         BundleCommand::Push { file } => {
-            let bytes = files::read(&file, BUNDLE_BYTES as u64)?;
-            peek(&bytes).map_err(|e| CliError::usage(sentence(&e.to_string())))?;
-            let view = ctx.session().await?.api.push_bundle(bytes.into()).await?;
+            let view = send::push(&ctx.session().await?, &file).await?;
             pushed(ctx, &view)
         }
+        BundleCommand::Verify { file, publisher } => verify(ctx, &file, publisher),
+        BundleCommand::Export { bundle } => export(&ctx.session().await?, &bundle).await,
         BundleCommand::Trust { publisher, key } => {
             let again = format!("qb bundle trust {publisher} {key}");
             trust(ctx, Change::new(Action::PublisherAdd { publisher, key }, again)).await
@@ -52,9 +59,26 @@ pub async fn run(ctx: &Ctx, verb: BundleCommand) -> Result<(), CliError> {
             let again = format!("qb bundle distrust {key}");
             trust(ctx, Change::new(Action::PublisherRemove { key }, again)).await
         }
-        BundleCommand::Build { driver, version: Some(version), from: Some(from), min_agent } => {
+        BundleCommand::Build(args) => build_verb(ctx, args).await,
+    }
+}
+
+async fn build_verb(ctx: &Ctx, args: BuildArgs) -> Result<(), CliError> {
+    match args {
+        BuildArgs { driver, version, from, sources, cache, publisher, .. }
+            if driver.as_str() == tree::KUBEADM =>
+        {
+            let version = version.ok_or_else(|| {
+                CliError::usage("Which version of Kubernetes is it?")
+                    .remedy("qb bundle build --driver kubeadm --version v1.36.2 --from DIR")
+            })?;
+            let places = Places { from, sources, cache, publisher };
+            build_tree(ctx, &version, places).await
+        }
+        BuildArgs { driver, version: Some(version), from: Some(from), min_agent, .. } => {
             if driver.as_str() != AGENT {
-                return Err(CliError::usage(format!("--from goes with --driver {AGENT}, not {driver}.")));
+                let text = format!("--from goes with --driver {AGENT} and kubeadm, not {driver}.");
+                return Err(CliError::usage(text));
             }
             let oldest = min_agent.map_or_else(|| OLDEST_AGENT.parse(), Ok)?;
             let (digest, bytes) = build_agent(ctx, &ctx.here()?, &version, &oldest, &from)?;
@@ -62,13 +86,159 @@ pub async fn run(ctx: &Ctx, verb: BundleCommand) -> Result<(), CliError> {
                 format!("qb agent upgrade {file} --first NODE --plan")
             })
         }
-        BundleCommand::Build { driver, .. } => {
+        BuildArgs { driver, .. } => {
             let (digest, bytes) = build(ctx, &ctx.here()?, &driver)?;
             built(ctx, &format!("{driver}-{VERSION}"), &digest, &bytes, |file| {
                 format!("qb bundle push {file}")
             })
         }
     }
+}
+
+/// Where the files of a cluster's bundle are.
+struct Places {
+    from: Option<PathBuf>,
+    sources: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    publisher: Option<Name>,
+}
+
+async fn build_tree(ctx: &Ctx, version: &Version, places: Places) -> Result<(), CliError> {
+    let here = ctx.here()?;
+    let name = places.publisher.map_or_else(|| publisher(&here), Ok)?;
+    let to = ctx.file().map_or_else(|| format!("kubeadm-{version}.qbb").into(), ToOwned::to_owned);
+    let cache = places.cache.unwrap_or_else(|| ctx.paths.cache().join("bundles"));
+    let tree = match (&places.from, &places.sources) {
+        (Some(from), None) => tree::Tree::look(from)?,
+        (None, Some(list)) => {
+            let list = sources::Sources::read(list, version)?;
+            let laid = cache.join(format!("tree-{version}"));
+            // Of an earlier run: what the list no longer names must not come along.
+            match std::fs::remove_dir_all(&laid) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CliError::file("empty", &laid, &e));
+                }
+                _ => {}
+            }
+            list.lay_out(&cache, &laid, &ctx.out).await?;
+            tree::Tree::look(&laid)?
+        }
+        _ => {
+            return Err(CliError::usage("Where are the files of the bundle?").remedy(
+                "--from DIR with bin/, cni/, images/ and manifests/, or --sources FILE with their addresses",
+            ));
+        }
+    };
+    let key = ctx.open_key(&name, Kind::Publisher, &here.name)?;
+    let digest = tree.build(version, &key.secret, &to, &ctx.out)?;
+    told(ctx, &digest, &to, &format!("qb bundle push {}", to.display()))
+}
+
+/// Verifies a file: signature, table, every chunk, every artifact.
+fn verify(ctx: &Ctx, file: &Path, given: Option<PublicKey>) -> Result<(), CliError> {
+    let fail = |e: std::io::Error| CliError::file("read", file, &e);
+    let mut beginning = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|f| f.take(HEAD_BYTES as u64).read_to_end(&mut beginning))
+        .map_err(fail)?;
+    let keys = match given {
+        Some(key) => vec![key],
+        None => named_keys(&beginning).map_err(|e| CliError::usage(sentence(&e.to_string())))?,
+    };
+    let head = tree::verify(file, &keys, &ctx.out)?;
+    let manifest = head.manifest();
+    let shown = Verified {
+        digest: head.digest(),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        arch: manifest.arch.clone(),
+        size: head.file_size(),
+        artifacts: manifest.artifacts.len(),
+        publisher: head.publisher(),
+        compared: given.is_some(),
+    };
+    if ctx.out.documents() {
+        return ctx.out.document(&shown);
+    }
+    ctx.out.print(&format!(
+        "{} {} for {}, {}, {} artifacts, digest {}\nEvery byte is what the manifest says. Signed by {}.",
+        shown.name,
+        shown.version,
+        shown.arch,
+        bytes(shown.size),
+        shown.artifacts,
+        shown.digest,
+        shown.publisher,
+    ))?;
+    if !shown.compared {
+        ctx.out.hint(
+            "Whether that is a publisher you trust, only you know: compare the key, or give --publisher KEY.",
+        );
+    }
+    Ok(())
+}
+
+/// What `qb bundle verify` found.
+#[derive(Debug, Serialize)]
+struct Verified {
+    digest: Digest,
+    name: Name,
+    version: Version,
+    arch: String,
+    size: u64,
+    artifacts: usize,
+    publisher: PublicKey,
+    /// Whether the publisher is the one that was given.
+    compared: bool,
+}
+
+/// The bundle of a site as a file, for a site without a line: verified when it is here.
+async fn export(session: &Session<'_>, which: &str) -> Result<(), CliError> {
+    let bundles = session.api.bundles().await?;
+    let mut fits = bundles.iter().filter(|b| b.digest.to_string().starts_with(which));
+    let bundle = match (fits.next(), fits.next()) {
+        (Some(bundle), None) => bundle,
+        (None, _) => {
+            return Err(
+                CliError::failed(format!("The site holds no bundle {which}.")).remedy("qb bundle list")
+            );
+        }
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage(format!("{which} begins several digests.")).remedy("qb bundle list"));
+        }
+    };
+    let ctx = session.ctx;
+    let to = ctx
+        .file()
+        .map_or_else(|| format!("{}-{}.qbb", bundle.name, bundle.version).into(), ToOwned::to_owned);
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let what = format!("{} {}", bundle.name, bundle.version);
+    let mut bar = send::Bar::new(&ctx.out, what, bundle.size);
+    session.api.bundle_file(&bundle.digest, &part, |count| bar.add(count)).await?;
+    drop(bar);
+    let head = std::fs::File::open(&part).and_then(|f| {
+        let mut head = Vec::new();
+        f.take(HEAD_BYTES as u64).read_to_end(&mut head).map(|_| head)
+    });
+    let head = head.map_err(|e| CliError::file("read", &part, &e))?;
+    let keys = named_keys(&head).map_err(|e| CliError::failed(sentence(&e.to_string())))?;
+    let verified = tree::verify(&part, &keys, &ctx.out)
+        .and_then(|v| v.is(&bundle.digest).map_err(|e| CliError::refused(sentence(&e.to_string()))));
+    if let Err(error) = verified {
+        // What a door sent that is not the bundle is of no use.
+        let _ = std::fs::remove_file(&part);
+        return Err(error);
+    }
+    std::fs::rename(&part, &to).map_err(|e| CliError::file("write", &to, &e))?;
+    told(ctx, &bundle.digest, &to, &format!("qb bundle push {}", to.display()))
+}
+
+fn told(ctx: &Ctx, digest: &Digest, to: &Path, next: &str) -> Result<(), CliError> {
+    ctx.out.print(&digest.to_string())?;
+    ctx.out.hint(&format!("Written to {}.  next: {next}", to.display()));
+    Ok(())
 }
 
 fn built(
@@ -151,8 +321,7 @@ pub fn build(ctx: &Ctx, here: &Here, driver: &Name) -> Result<(Digest, Vec<u8>),
     let version: Version = VERSION.parse()?;
     let (manifest, artifacts) =
         build_rehearsal_bundle(&version, now()).map_err(|e| CliError::failed(sentence(&e.to_string())))?;
-    let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key.secret]);
-    Ok((envelope.digest(), assemble(&envelope, &artifacts)))
+    Ok(signed(&manifest, &key.secret, &artifacts))
 }
 
 /// Builds a bundle of the agent from the folder with its two programs, signed with the site's
@@ -174,13 +343,14 @@ pub fn build_agent(
     let (manifest, artifacts) = build_agent_bundle(version, oldest, now(), &programs)
         .map_err(|e| CliError::usage(sentence(&e.to_string())))?;
     let key = ctx.open_key(&publisher(here)?, Kind::Publisher, &here.name)?;
-    let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key.secret]);
-    let bytes = assemble(&envelope, &artifacts);
-    if bytes.len() > BUNDLE_BYTES {
-        let text = format!("The bundle has {} bytes, at most {BUNDLE_BYTES} are taken.", bytes.len());
-        return Err(CliError::usage(text).remedy("build the programs for release, without debug information"));
-    }
-    Ok((envelope.digest(), bytes))
+    Ok(signed(&manifest, &key.secret, &artifacts))
+}
+
+/// The digest of a small bundle, and its file.
+fn signed(unsigned: &Unsigned, key: &SecretKey, artifacts: &[u8]) -> (Digest, Vec<u8>) {
+    let mut bytes = unsigned.sign(&[key]);
+    bytes.extend_from_slice(artifacts);
+    (manifest_digest(&unsigned.manifest), bytes)
 }
 
 fn publisher(here: &Here) -> Result<Name, CliError> {
@@ -235,7 +405,7 @@ async fn provide(session: &mut Session<'_>, driver: &Name) -> Result<BundleView,
         short_hash(&digest.0),
         publisher(&here)?
     ));
-    match session.api.push_bundle(bytes.clone().into()).await {
+    match send::push_bytes(session, bytes.clone()).await {
         Ok(view) if view.publisher.is_some() => return checked(view, digest),
         Ok(_) => {}
         // Other refusals come again below, after the publisher is accepted.
@@ -257,7 +427,7 @@ async fn provide(session: &mut Session<'_>, driver: &Name) -> Result<BundleView,
         Err(error) if error.text.contains("in use as publisher") => {}
         Err(error) => return Err(error),
     }
-    let view = session.api.push_bundle(bytes.into()).await?;
+    let view = send::push_bytes(session, bytes).await?;
     ctx.out.hint(&format!("Pushed to {}: {}.", here.name, crate::out::text::bytes(view.size)));
     checked(view, digest)
 }

@@ -20,13 +20,20 @@ use crate::out::{marks, rows, waiting};
 use super::follow::{Goal, follow};
 use super::node::{find, role_word, words};
 use super::watch::{Shown, show};
-use super::{attach, bundle};
+use super::{access, attach, bundle};
 
 /// Runs a verb.
 ///
 /// # Errors
 /// What went wrong.
 pub async fn run(ctx: &Ctx, verb: ClusterCommand) -> Result<(), CliError> {
+    // These find their own way, or need none.
+    match &verb {
+        ClusterCommand::Kubeconfig(args) => return access::kubeconfig_of(ctx, args).await,
+        ClusterCommand::Credential { cluster } => return access::credential(ctx, cluster).await,
+        ClusterCommand::Proxy(args) => return access::proxy(ctx, args).await,
+        _ => {}
+    }
     let mut session = ctx.session().await?;
     match verb {
         ClusterCommand::Create(args) => create(&mut session, args).await,
@@ -35,6 +42,10 @@ pub async fn run(ctx: &Ctx, verb: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Attach(args) => attach::run(&mut session, args).await,
         ClusterCommand::Detach { cluster, nodes } => detach(&mut session, &cluster, nodes).await,
         ClusterCommand::Delete { cluster } => delete(&mut session, &cluster).await,
+        // Done before.
+        ClusterCommand::Kubeconfig(_) | ClusterCommand::Credential { .. } | ClusterCommand::Proxy(_) => {
+            Ok(())
+        }
     }
 }
 

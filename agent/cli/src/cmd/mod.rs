@@ -1,5 +1,6 @@
 //! The verbs: one file a noun. Each asks, decides, prints; what they decide is tested without a door.
 
+pub mod access;
 pub mod admin;
 pub mod agent;
 pub mod attach;
@@ -64,6 +65,7 @@ async fn dispatch(ctx: &Ctx, command: Command) -> Result<Exit, CliError> {
         Command::Site(crate::args::site::SiteCommand::Verify) => return verify::run(ctx).await,
         Command::Site(verb) => site::run(ctx, verb).await?,
         Command::Node(verb) => node::run(ctx, verb).await?,
+        Command::Kubectl(args) => return access::kubectl(ctx, args).await,
         Command::Cluster(verb) => cluster::run(ctx, verb).await?,
         Command::Preflight(args) => return preflight::run(ctx, args).await,
         Command::Intent(verb) => intent::run(ctx, verb).await?,
@@ -104,9 +106,13 @@ fn check(cli: &Cli) -> Result<(), CliError> {
         || matches!(
             &cli.command,
             Some(Command::Site(crate::args::site::SiteCommand::Enroll(_)))
+                | Some(Command::Cluster(crate::args::cluster::ClusterCommand::Kubeconfig(_)))
                 | Some(Command::Audit(crate::args::rest::AuditCommand::Export))
                 | Some(Command::Token(crate::args::token::TokenCommand::Mint(_)))
-                | Some(Command::Bundle(crate::args::trust::BundleCommand::Build { .. }))
+                | Some(Command::Bundle(
+                    crate::args::trust::BundleCommand::Build(_)
+                        | crate::args::trust::BundleCommand::Export { .. }
+                ))
         );
     if let Some(Output::File(path)) = &globals.output
         && !writes

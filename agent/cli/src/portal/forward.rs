@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use qb_portal::Answer;
-use qb_portal::limits::{BODY_DEADLINE, BUNDLE_BYTES, PLAN_BYTES, UPLOAD_DEADLINE};
+use qb_portal::limits::{BODY_DEADLINE, PLAN_BYTES};
 use qb_portal::view::Problem;
 
 use super::Portal;
@@ -20,6 +20,9 @@ use crate::error::{CliError, Exit};
 
 const JSON: &str = "application/json";
 const OCTETS: &str = "application/octet-stream";
+
+/// Bytes of a bundle that a page pushes: pages push none today, `qb bundle push` does.
+const PUSH_BYTES: usize = 48 << 20;
 
 /// Reads a body of at most `limit` bytes, of the wanted type.
 ///
@@ -34,7 +37,7 @@ pub(super) async fn body(request: Request, kind: &str, limit: usize, within: Dur
     let read = Limited::new(request.into_body(), limit).collect();
     let read = tokio::time::timeout(within, read).await;
     let read = read.map_err(|_| Problem::slow_body("The request", within.as_secs()))?;
-    Ok(read.map_err(|_| Problem::too_large("The request", limit))?.to_bytes())
+    Ok(read.map_err(|_| Problem::too_large("The request", limit as u64))?.to_bytes())
 }
 
 /// Passes a request on.
@@ -48,7 +51,7 @@ pub(super) async fn forward(State(portal): State<Arc<Portal>>, request: Request)
             (if stream { "text/event-stream" } else { JSON }, Bytes::new())
         }
         Method::POST if uri.path().ends_with("/bundles") => {
-            (OCTETS, body(request, OCTETS, BUNDLE_BYTES, UPLOAD_DEADLINE).await?)
+            (OCTETS, body(request, OCTETS, PUSH_BYTES, BODY_DEADLINE).await?)
         }
         // A question to the planner is the longest.
         Method::POST => (JSON, body(request, JSON, PLAN_BYTES, BODY_DEADLINE).await?),

@@ -14,7 +14,7 @@ use qb_model::dsse::{Purpose, verify};
 use qb_model::envelope::Envelope;
 use qb_model::intent::Intent;
 use qb_model::{Digest, Generation, Millis, Name, NodeId, PublicKey};
-use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+use qb_portal::site::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};
 use qb_portal::view::*;
 
 use crate::made;
@@ -237,7 +237,11 @@ impl Site for FakeSite {
     async fn preflight(&self, _request: PreflightRequest) -> Answer<PreflightView> {
         Ok(made::preflight())
     }
-    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView> {
+    async fn push_bundle(&self, mut upload: Upload) -> Answer<BundleView> {
+        let mut file = Vec::new();
+        while let Some(piece) = upload.body.next().await {
+            file.extend_from_slice(&piece?);
+        }
         let mut state = self.lock();
         let bundle = qb_drivers::bundle::verify_bundle(&file, &state.publishers)
             .map_err(|e| Problem::refused("unknown_publisher", e.to_string(), "qb admin"))?;

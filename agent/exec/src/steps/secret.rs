@@ -5,12 +5,17 @@ use qb_model::action::NodeRole;
 
 use super::certificates::write_pair;
 use crate::clock;
+use crate::join::kube::KubeSecret;
 use crate::join::{JoinSecret, write_offer};
 use crate::pki;
 use crate::progress::StepError;
 use crate::seal;
 use crate::stage::Context;
 use crate::standin::Identity;
+
+/// The kubelet's own files, once it was let in.
+const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+const LET_IN: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 fn joined(context: &Context, identity: &RelPath) -> Result<bool, StepError> {
     let identity = Identity::read(&context.dir, identity).map_err(|e| StepError::disk(identity, &e))?;
@@ -88,6 +93,41 @@ pub(super) fn open(context: &Context, parts: &SecretFiles) -> Result<(), StepErr
         write_pair(&context.dir, files, key, certificate)?;
     }
     secret.bootstrap().write(&context.dir, &parts.credential)?;
+    context.inner.note_opened(sealed);
+    Ok(())
+}
+
+/// Whether the secret of a real cluster is open, or this node was let in before.
+pub(super) fn is_kube_open(context: &Context, into: &RelPath) -> Result<bool, StepError> {
+    let file = |path: &str| std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    if file(KUBELET) && file(LET_IN) {
+        return Ok(true);
+    }
+    // With a secret at hand, one on disk may be older, and its certificate at its end.
+    let from_supplies = context.supplies.join.as_ref().is_none_or(|sealed| context.inner.opened(sealed));
+    Ok(from_supplies && is_there(context, into)?)
+}
+
+/// Checks what the secret is for, opens it, and keeps it for the helper, which puts its parts where they
+/// belong.
+pub(super) fn open_kube(context: &Context, into: &RelPath) -> Result<(), StepError> {
+    let sealed = context.supplies.join.as_ref().ok_or_else(|| {
+        StepError::new("no join secret from a control plane node yet", "it comes by itself while one answers")
+    })?;
+    expected(context, sealed)?;
+    let plain = seal::open(sealed, &context.inner.config.seal_secret)
+        .map_err(|e| StepError::new(e.to_string(), "give the order again"))?;
+    let secret = KubeSecret::decode(&plain).ok_or_else(|| {
+        StepError::new("the join secret cannot be read", "update the older of the two agents")
+    })?;
+    if secret.role() != context.order.role {
+        return Err(StepError::new("the join secret was made for another role", "give the order again"));
+    }
+    if let Some((above, _)) = into.as_str().rsplit_once('/') {
+        let above: RelPath = above.parse().map_err(|e: qb_drivers::PathError| StepError::damaged(e))?;
+        context.dir.make_dirs(&above).map_err(|e| StepError::disk(&above, &e))?;
+    }
+    context.dir.write(into, &plain, 0o600).map_err(|e| StepError::disk(into, &e))?;
     context.inner.note_opened(sealed);
     Ok(())
 }

@@ -2,6 +2,9 @@
 //! in the journal, started again by systemd itself. They live on when the executor ends; the next one
 //! finds them by what marks them, and leaves alone what runs as it should.
 
+mod helper;
+mod host;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +53,20 @@ trait Manager {
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reload(&self) -> zbus::Result<()>;
+    fn get_unit_file_state(&self, name: &str) -> zbus::Result<String>;
+    fn enable_unit_files(
+        &self,
+        files: &[&str],
+        runtime: bool,
+        force: bool,
+    ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
+    fn disable_unit_files(
+        &self,
+        files: &[&str],
+        runtime: bool,
+    ) -> zbus::Result<Vec<(String, String, String)>>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String);
 }
@@ -60,6 +77,10 @@ trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn state_change_timestamp(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn fragment_path(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn need_daemon_reload(&self) -> zbus::Result<bool>;
 }
 
 #[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
@@ -166,7 +187,7 @@ struct Seen {
 
 impl Systemd {
     /// Nothing is asked yet. `program` contains the stand-ins.
-    pub(super) fn new(program: PathBuf) -> Self {
+    pub(crate) fn new(program: PathBuf) -> Self {
         Self {
             program,
             bus: Mutex::new(None),
@@ -183,7 +204,7 @@ impl Systemd {
         record: &UnitRecord,
     ) -> Result<(), SystemdError> {
         let name = unit_name(key);
-        if let Some(seen) = self.seen(key, &name).await? {
+        if let Some(seen) = self.seen(key.stand_in.name(), &name).await? {
             let lives = matches!(seen.active.as_str(), "active" | "activating" | "reloading");
             if lives && seen.mark == Some(record.mark()) {
                 tracing::info!(unit = name, "it runs already, and is left as it is");
@@ -259,14 +280,24 @@ impl Systemd {
         let mut all = Vec::new();
         for stand_in in [StandIn::ApiServer, StandIn::NodeService] {
             let key = UnitKey { cluster: cluster.clone(), stand_in };
-            let seen = self.seen(&key, &unit_name(&key)).await?;
+            let seen = self.seen(stand_in.name(), &unit_name(&key)).await?;
             all.extend(seen.and_then(|seen| Some((seen.health, seen.mark?))));
         }
         Ok(all)
     }
 
+    /// How units of the host are, those that run or are started again.
+    pub(crate) async fn health(&self, names: &[&str]) -> Result<Vec<UnitHealth>, SystemdError> {
+        let mut all = Vec::new();
+        for name in names {
+            let label = name.strip_suffix(".service").unwrap_or(name);
+            all.extend(self.seen(label, name).await?.map(|seen| seen.health));
+        }
+        Ok(all)
+    }
+
     /// A unit, unless it is not there or has ended for good.
-    async fn seen(&self, key: &UnitKey, name: &str) -> Result<Option<Seen>, SystemdError> {
+    async fn seen(&self, label: &str, name: &str) -> Result<Option<Seen>, SystemdError> {
         let manager = self.manager().await?;
         let bus = manager.inner().connection().clone();
         let ask = async {
@@ -284,7 +315,7 @@ impl Systemd {
                 _ => return Ok(None),
             };
             let health = UnitHealth {
-                name: key.stand_in.name().to_owned(),
+                name: label.to_owned(),
                 state,
                 restarts: service.n_restarts().await?,
                 since: Millis(unit.state_change_timestamp().await? / 1_000),
@@ -305,13 +336,27 @@ impl Systemd {
         }
     }
 
-    /// Waits for the end of the job that a call begins.
+    /// Waits for the end of the job that a call begins; it must end well.
     async fn job(
         &self,
         name: &str,
         manager: &ManagerProxy<'_>,
         begin: impl Future<Output = zbus::Result<OwnedObjectPath>>,
     ) -> Result<(), SystemdError> {
+        match self.job_within(name, manager, begin, JOB).await? {
+            result if result == "done" => Ok(()),
+            result => Err(SystemdError::Job { unit: name.to_owned(), result }),
+        }
+    }
+
+    /// Waits for the end of the job that a call begins: systemd's word for how it ended.
+    async fn job_within(
+        &self,
+        name: &str,
+        manager: &ManagerProxy<'_>,
+        begin: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+        limit: Duration,
+    ) -> Result<String, SystemdError> {
         let wait = async {
             // Before the job is begun: it may end at once.
             let mut removed = manager.receive_job_removed().await?;
@@ -324,14 +369,10 @@ impl Systemd {
             }
             Ok(None)
         };
-        match timeout(JOB, wait).await {
-            Err(_) => Err(SystemdError::Late(JOB)),
+        match timeout(limit, wait).await {
+            Err(_) => Err(SystemdError::Late(limit)),
             Ok(Err(error)) => Err(self.broken(name, error).await),
-            Ok(Ok(Some(result))) if result == "done" => Ok(()),
-            Ok(Ok(result)) => {
-                let result = result.unwrap_or_else(|| "lost: the bus ended".to_owned());
-                Err(SystemdError::Job { unit: name.to_owned(), result })
-            }
+            Ok(Ok(result)) => Ok(result.unwrap_or_else(|| "lost: the bus ended".to_owned())),
         }
     }
 

@@ -12,21 +12,26 @@ use qb_model::ids::Digest;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
+use crate::bundle::Bundle;
+
 use super::state::{Installed, Program, Store};
+
+/// Bytes of a program that say what it is for.
+const ELF_HEAD: usize = 64;
 
 /// Unpacks both programs of a bundle into a directory of their own, which is there completely or not at
 /// all. Nothing in a bundle names a path.
 ///
 /// # Errors
 /// A program is damaged or none, or the disk cannot be written. Nothing is left behind.
-pub(super) fn install(store: &Store, bundle: &AgentBundle<'_>) -> io::Result<Installed> {
-    let manifest = bundle.bundle().manifest();
-    let name = directory_name(&bundle.bundle().digest());
+pub(super) fn install(store: &Store, fit: &AgentBundle, bundle: &Bundle) -> io::Result<Installed> {
+    let manifest = fit.head().manifest();
+    let name = directory_name(&fit.head().digest());
     let clean = |text: String| text.parse::<RelPath>().map_err(|e: PathError| io::Error::other(e));
     let (last, temporary) = (clean(name.clone())?, clean(format!(".new-{name}"))?);
     let dir = &store.dir;
     dir.remove_tree(&temporary)?;
-    let unpacked = unpack(store, &temporary, bundle);
+    let unpacked = unpack(store, &temporary, fit, bundle);
     let programs = match unpacked {
         Ok(programs) => programs,
         Err(error) => {
@@ -36,34 +41,34 @@ pub(super) fn install(store: &Store, bundle: &AgentBundle<'_>) -> io::Result<Ins
     };
     dir.remove_tree(&last)?;
     dir.rename(&temporary, &last)?;
-    let publisher = bundle.bundle().publisher();
-    let installed = Installed {
-        digest: bundle.bundle().digest(),
-        version: manifest.version.clone(),
-        publisher,
-        programs,
-    };
+    let publisher = fit.head().publisher();
+    let installed =
+        Installed { digest: fit.head().digest(), version: manifest.version.clone(), publisher, programs };
     for which in [Program::Agent, Program::Exec] {
         check(store, &installed, which).map_err(io::Error::other)?;
     }
     Ok(installed)
 }
 
-fn unpack(store: &Store, into: &RelPath, bundle: &AgentBundle<'_>) -> io::Result<[Digest; 2]> {
+fn unpack(store: &Store, into: &RelPath, fit: &AgentBundle, bundle: &Bundle) -> io::Result<[Digest; 2]> {
     store.dir.make_dirs(into)?;
     let target = store.dir.sub(into)?;
     std::fs::set_permissions(target.path(), std::fs::Permissions::from_mode(0o755))?;
     let mut programs = [Digest([0; 32]); 2];
+    let mut contents = bundle.contents();
     // The form was checked: exactly these two, in this order.
-    for (at, (artifact, packed)) in bundle.programs().take(PROGRAMS.len()).enumerate() {
-        let mut file = Vec::new();
-        programs[at] = unpack_program(artifact, packed, &mut file)?;
-        let arch = elf_arch(PROGRAMS[at], &file).map_err(io::Error::other)?;
-        if arch != bundle.bundle().manifest().arch {
-            return Err(io::Error::other(format!("{} is for {arch}", PROGRAMS[at])));
+    for (at, program) in PROGRAMS.iter().enumerate() {
+        let mut packed = contents.artifact(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let name: RelPath = program.parse().map_err(|e: PathError| io::Error::other(e))?;
+        let mut file = target.create_new(&name, 0o755)?;
+        programs[at] = unpack_program(packed.artifact(), &mut packed, &mut file)?;
+        packed.finish()?;
+        file.sync_all()?;
+        let head = target.read_beginning(&name, ELF_HEAD)?;
+        let arch = elf_arch(program, &head).map_err(io::Error::other)?;
+        if arch != fit.head().manifest().arch {
+            return Err(io::Error::other(format!("{program} is for {arch}")));
         }
-        let name: RelPath = PROGRAMS[at].parse().map_err(|e: PathError| io::Error::other(e))?;
-        target.write_new(&name, &file, 0o755)?;
     }
     File::open(target.path())?.sync_all()?;
     Ok(programs)

@@ -66,23 +66,24 @@ async fn what_a_compromised_agent_hands_over_does_not_run() {
     refused(&program, stolen, Some(&bundle), "does not prove").await;
 
     // Bundles: another one than the order's, one with a byte changed.
-    let other_bundle = SecretKey::from_bytes(&[9; 32]);
-    let envelope = qb_model::envelope::Envelope::sign(
-        qb_model::dsse::Purpose::Bundle,
-        qb_drivers::build_rehearsal_bundle(&"1.0.1".parse().unwrap(), qb_model::ids::Millis(1)).unwrap().0,
-        &[&other_bundle],
-    );
-    let wrong = qb_drivers::bundle::assemble(&envelope, &[0; 1000]);
-    refused(&program, good.clone(), Some(&wrong), "not the one of the order").await;
+    let (unsigned, artifacts) =
+        qb_drivers::build_rehearsal_bundle(&"1.0.1".parse().unwrap(), qb_model::ids::Millis(1)).unwrap();
+    for (by, want) in [(9, "no publisher"), (50, "the order names")] {
+        let mut wrong = unsigned.sign(&[&SecretKey::from_bytes(&[by; 32])]);
+        wrong.extend_from_slice(&artifacts);
+        refused(&program, good.clone(), Some(&wrong), want).await;
+    }
     let mut damaged = bundle.clone();
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
-    let stopped = carry_out(&program, good.clone(), Some(&damaged)).await.unwrap_err();
-    assert!(matches!(stopped, RemoteError::Stopped(_)), "{stopped}");
+    refused(&program, good.clone(), Some(&damaged), "chunk 0 of the bundle").await;
     assert!(program.clusters().is_empty());
-    refused(&program, good.clone(), Some(&vec![0; (9 << 20) + 1]), "not the one of the order").await;
-    let large = vec![0; qb_exec::limits::BUNDLE_BYTES + 1];
-    refused(&program, good.clone(), Some(&large), "over the bound").await;
+    refused(&program, good.clone(), Some(&vec![0; (9 << 20) + 1]), "is damaged").await;
+    let large = qb_exec::file_of(b"").unwrap();
+    large.set_len(qb_exec::limits::BUNDLE_BYTES + (1 << 20)).unwrap();
+    let (progress, _) = tokio::sync::watch::channel(Vec::new());
+    let stopped = program.remote.carry_out(good.clone(), Some(large), &progress).await.unwrap_err();
+    assert!(stopped.to_string().contains("at most"), "{stopped}");
 
     // The good one, and then everything older than it.
     carry_out(&program, good.clone(), Some(&bundle)).await.unwrap();

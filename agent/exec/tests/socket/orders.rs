@@ -13,6 +13,7 @@ pub(crate) async fn carry_out(
     bundle: Option<&[u8]>,
 ) -> Result<StageDone, RemoteError> {
     let (progress, shown) = watch::channel(Vec::<StepProgress>::new());
+    let bundle = bundle.map(|bytes| qb_exec::file_of(bytes).unwrap());
     let done = program.remote.carry_out(order, bundle, &progress).await;
     if done.is_ok() {
         assert!(!shown.borrow().is_empty(), "progress is told");
@@ -80,8 +81,8 @@ async fn a_caller_that_leaves_gives_its_order_up() {
     let (progress, mut shown) = watch::channel(Vec::<StepProgress>::new());
     let order = site.order(1, Stage::Initialize, 2, seal);
     let remote = program.remote.clone();
-    let (given, bytes) = (order.clone(), site.bundle.clone());
-    let asked = tokio::spawn(async move { remote.carry_out(given, Some(&bytes), &progress).await });
+    let (given, file) = (order.clone(), qb_exec::file_of(&site.bundle).unwrap());
+    let asked = tokio::spawn(async move { remote.carry_out(given, Some(file), &progress).await });
     shown.wait_for(|steps| !steps.is_empty()).await.unwrap();
     asked.abort();
     let done = tokio::time::timeout(std::time::Duration::from_secs(30), carry_out(&program, order, bundle));

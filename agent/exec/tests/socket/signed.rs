@@ -1,11 +1,11 @@
 //! A site made by hand: charter, trust log, intents, orders, and nodes with keys.
 
-use qb_drivers::bundle::assemble;
+use qb_drivers::bundle::manifest_digest;
 use qb_exec::{MintRequest, Order};
 use qb_model::action::{Action, KeyClass, NewKey, NodeRole, Placement};
 use qb_model::assignment::{Assignment, Citation, Grounds, Member, Stage};
 use qb_model::charter::{Charter, CharterBody, Founder};
-use qb_model::dsse::{Purpose, SecretKey, Signer};
+use qb_model::dsse::{SecretKey, Signer};
 use qb_model::envelope::Envelope;
 use qb_model::ids::{Digest, Generation, Millis, Name, NodeId, Nonce16, SealKey, SiteId};
 use qb_model::intent::{Anchor, Expect, Intent};
@@ -61,13 +61,14 @@ impl Signed {
         let charter = Charter::verify(&body.sign(&[&key(1)]).to_bytes()).unwrap();
         let version = "1.0.0".parse().unwrap();
         let (manifest, artifacts) = qb_drivers::build_rehearsal_bundle(&version, Millis(1)).unwrap();
-        let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key(PUBLISHER)]);
+        let mut bundle = manifest.sign(&[&key(PUBLISHER)]);
+        bundle.extend_from_slice(&artifacts);
         let nothing = (Vec::new(), Citation { digest: Digest([0; 32]), index: 0 });
         let mut site = Self {
             charter,
             trust: Vec::new(),
-            bundle: assemble(&envelope, &artifacts),
-            manifest: envelope.digest(),
+            bundle,
+            manifest: manifest_digest(&manifest.manifest),
             create: nothing.clone(),
             attach: nothing.clone(),
             detach: nothing,
@@ -144,6 +145,7 @@ impl Signed {
             host: format!("lyon-r1-0{n}").parse().unwrap(),
             address: format!("127.0.{}.{n}", self.net),
             role,
+            slot: u16::from(n) - 1,
         };
         let mut members = vec![member(1, NodeRole::ControlPlane), member(2, NodeRole::Worker)];
         members.sort_by_key(|m| m.node);

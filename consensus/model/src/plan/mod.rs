@@ -3,10 +3,12 @@
 //! no intent implies.
 
 pub mod place;
+pub mod release;
 pub mod upgrade;
 pub mod why;
 
-use crate::assignment::Stage;
+use crate::action::NodeRole;
+use crate::assignment::{KUBEADM, Stage};
 use crate::board::Board;
 use crate::command::{Assign, Command, Place};
 use crate::ids::{Digest, Millis, Name, NodeId};
@@ -29,6 +31,16 @@ pub enum Effect {
         /// The nodes that are to be attached.
         nodes: Vec<NodeId>,
     },
+    /// Ask a control plane member to take a node that leaves out of the cluster. Asked again until it has
+    /// said so; asking twice does no harm.
+    Release {
+        /// The cluster.
+        cluster: Name,
+        /// The node that leaves.
+        node: NodeId,
+        /// Who is asked.
+        by: NodeId,
+    },
 }
 
 /// What to do next. Order: clusters by name, nodes by key.
@@ -38,6 +50,7 @@ pub fn next(state: &SiteState, board: &Board, now: Millis) -> Vec<Effect> {
         if let Some(attach) = &cluster.attach {
             next_of_attach(state, board, cluster, attach, now, &mut effects);
         }
+        release::next(state, board, cluster, now, &mut effects);
         for node in state.members(&cluster.name) {
             if matches!(node.phase, NodePhase::Detaching { .. }) {
                 push_assign(state, &node.node, Stage::Leave, &mut effects);
@@ -95,7 +108,20 @@ fn next_of_attach(
         push_assign(state, &first, Stage::Initialize, effects);
         return;
     }
-    for node in attach.nodes.iter().filter(|n| **n != first) {
+    // Each order is judged by itself: of several that may enter a control plane, one is proposed.
+    let alone = |n: &NodeId| {
+        cluster.driver.as_str() == KUBEADM
+            && state.node(n).and_then(|r| r.phase.role()) == Some(NodeRole::ControlPlane)
+    };
+    let (mut enters, others): (Vec<&NodeId>, Vec<&NodeId>) =
+        attach.nodes.iter().filter(|n| **n != first).partition(|n| alone(n));
+    enters.sort_by_key(|n| state.node(n).map(|r| (r.host.clone(), r.node)));
+    for node in enters {
+        if push_assign(state, node, Stage::Join, effects) {
+            break;
+        }
+    }
+    for node in others {
         push_assign(state, node, Stage::Join, effects);
     }
 }
@@ -107,16 +133,12 @@ fn reached(state: &SiteState, node: &NodeId, stage: Stage) -> bool {
         .is_some_and(|n| matches!(&n.phase, NodePhase::Attached { done: Some(done), .. } if *done >= stage))
 }
 
-fn push_assign(state: &SiteState, node: &NodeId, stage: Stage, effects: &mut Vec<Effect>) {
+/// Proposes an order that is due and not given. True if it did.
+fn push_assign(state: &SiteState, node: &NodeId, stage: Stage, effects: &mut Vec<Effect>) -> bool {
     let given = state.node(node).and_then(|n| n.assignment.as_ref()).is_some_and(|a| a.stage == stage);
-    if given {
-        return;
-    }
-    if let Some(implied) = state.implied(node, stage) {
-        effects.push(Effect::Propose(Command::Assign(Assign {
-            node: *node,
-            stage,
-            generation: implied.generation,
-        })));
-    }
+    let implied = if given { None } else { state.implied(node, stage) };
+    let assign = implied.map(|order| Assign { node: *node, stage, generation: order.generation });
+    let due = assign.is_some();
+    effects.extend(assign.map(|a| Effect::Propose(Command::Assign(a))));
+    due
 }

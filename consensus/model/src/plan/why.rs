@@ -1,14 +1,17 @@
 //! Why nothing happens: `waiting_on` of nodes, clusters and intents, as a pure function of state,
 //! board and now. One cause, the first in the causal chain.
 
-use crate::assignment::Stage;
+mod leaving;
+
+use crate::action::NodeRole;
+use crate::assignment::{KUBEADM, Stage};
 use crate::board::{Board, StepState, Work};
 use crate::ids::{Digest, Millis, Name, NodeId};
 use crate::outcome::Reason;
 use crate::plan::place;
 use crate::preflight::Severity;
 use crate::state::{Attach, Cluster, ClusterPhase, NodePhase, NodeRecord, SiteState};
-use crate::waiting::WaitingOn;
+use crate::waiting::{Clears, WaitingOn};
 
 /// Silence after which a node is said to be silent, in milliseconds.
 pub const SILENT_MS: u64 = 5_000;
@@ -50,6 +53,12 @@ fn cause_of_node(state: &SiteState, board: &Board, node: &NodeRecord, now: Milli
             "waits for its agent: it was authorized and has not come in yet",
             node.since,
         ));
+    }
+    if let NodePhase::Detaching { cluster, cites, .. } = &node.phase
+        && !state.held(cites)
+        && let Some(cause) = leaving::of(state, board, state.cluster(cluster)?, &node.node, now)
+    {
+        return Some(cause);
     }
     if let Some(silent) = silence(board, node, now) {
         return Some(silent);
@@ -168,7 +177,13 @@ fn turn(
         let what = working(board, n).map(|w| w.text).or_else(|| silence(board, n, now).map(|w| w.text));
         (n.host.to_string(), what.unwrap_or_else(|| "has not answered yet".to_owned()))
     });
-    let text = match (cause, node.assignment.is_some()) {
+    let cause = cause.or_else(|| leaving::before(cluster, node));
+    let done = match &node.phase {
+        NodePhase::Attached { done, .. } => *done,
+        _ => None,
+    };
+    let ordered = node.assignment.as_ref().is_some_and(|a| done < Some(a.stage));
+    let text = match (cause, ordered) {
         (Some((other, what)), _) => format!("waits for {other}: it {what}"),
         (None, true) => "waits for its agent to take up its order".to_owned(),
         (None, false) => "waits for its order from the leader".to_owned(),
@@ -187,10 +202,19 @@ fn blocks(cluster: &Cluster, other: &NodeRecord, node: &NodeRecord) -> bool {
         Some(Stage::Prepare) if cluster.first == Some(node.node) => done(other).is_none(),
         Some(Stage::Prepare) => {
             done(other).is_none()
+                || enters_before(cluster, other, node)
                 || (cluster.first == Some(other.node) && done(other) < Some(Stage::Initialize))
         }
         Some(_) => false,
     }
+}
+
+/// Whether `other` is on its way into the control plane that `node` is to enter.
+fn enters_before(cluster: &Cluster, other: &NodeRecord, node: &NodeRecord) -> bool {
+    let ordered = |n: &NodeRecord| n.assignment.as_ref().is_some_and(|a| a.stage == Stage::Join);
+    let rules = |n: &NodeRecord| n.phase.role() == Some(NodeRole::ControlPlane);
+    let enters = rules(other) && ordered(other) && !other.phase.serves();
+    cluster.driver.as_str() == KUBEADM && enters && rules(node) && !ordered(node)
 }
 
 fn preflight(cluster: &Cluster, attach: &Attach, since: Millis) -> WaitingOn {
@@ -241,7 +265,11 @@ fn cause_of_cluster(state: &SiteState, board: &Board, cluster: &Cluster, now: Mi
         .members(&cluster.name)
         .filter(|n| matches!(n.phase, NodePhase::Detaching { .. }))
         .filter_map(|n| of_node(state, board, n, now));
-    let mut waits: Vec<WaitingOn> = leaving.collect();
+    let revoked = cluster.releases.iter().filter(|(_, release)| release.revoked);
+    let revoked = revoked.filter_map(|(node, _)| leaving::of(state, board, cluster, node, now));
+    let mut waits: Vec<WaitingOn> = leaving.chain(revoked).collect();
+    // What a person must do is said before what goes on.
+    waits.sort_by_key(|w| w.clears != Clears::Person);
     if let Some(first) = waits.first().cloned() {
         let text = on_node(&first);
         let more = (waits.len() - 1) as u32;

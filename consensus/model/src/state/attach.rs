@@ -1,13 +1,17 @@
 //! Attaching: from the intent to the moment when all its nodes are through.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::SiteState;
 use super::cluster::{Attach, Cluster, ClusterPhase, MAX_FINDINGS};
 use super::nodes::NodePhase;
+use super::pool::MAX_NODES;
 use crate::action::{NodeRole, PlacedNode, Placement};
-use crate::assignment::{Citation, Stage};
+use crate::assignment::{Citation, KUBEADM, Stage};
 use crate::command::{Place, PreflightDone};
 use crate::ids::{Generation, Name, NodeId};
 use crate::intent::ObjectRef;
+use crate::limits::KUBEADM_SLOTS;
 use crate::outcome::Reason;
 use crate::preflight::Severity;
 
@@ -98,7 +102,7 @@ impl SiteState {
             }
         }
         if matches!(control, 1 | 3 | 5) {
-            return Ok(());
+            return self.has_slots(name, nodes.len());
         }
         let text = format!(
             "{control} control plane nodes survive no more than {} do; a cluster has 1, 3 or 5",
@@ -111,13 +115,51 @@ impl SiteState {
         })
     }
 
+    /// Places in the cluster's networks that no member has, lowest first.
+    fn free_slots(&self, name: &Name) -> Vec<u16> {
+        let driver = self.clusters.get(name).map(|c| c.driver.as_str());
+        let most = if driver == Some(KUBEADM) { KUBEADM_SLOTS } else { MAX_NODES as u16 };
+        // One that was revoked keeps its own until it is out: its pods may still have their addresses.
+        let leaving = self.clusters.get(name).into_iter().flat_map(|c| c.releases.values());
+        let taken: BTreeSet<u16> =
+            self.members(name).filter_map(|n| n.slot).chain(leaving.map(|r| r.member.slot)).collect();
+        (0..most).filter(|slot| !taken.contains(slot)).collect()
+    }
+
+    /// The slots that these nodes get when they are seated: the lowest free ones, control plane first, by
+    /// host name.
+    pub fn slots_for(&self, name: &Name, nodes: &[PlacedNode]) -> BTreeMap<NodeId, u16> {
+        let mut order: Vec<&PlacedNode> = nodes.iter().collect();
+        order.sort_by_key(|p| (p.role, self.nodes.get(&p.node).map(|n| n.host.clone()), p.node));
+        order.into_iter().map(|p| p.node).zip(self.free_slots(name)).collect()
+    }
+
+    /// Every member of a cluster has a network of its own, so their number is bounded.
+    fn has_slots(&self, name: &Name, wanted: usize) -> Result<(), Reason> {
+        let free = self.free_slots(name).len();
+        if wanted <= free {
+            return Ok(());
+        }
+        Err(Reason::Precondition {
+            code: "cluster_full".into(),
+            text: format!(
+                "{name} has room for {free} more nodes, not {wanted}: its pod network has {KUBEADM_SLOTS} parts"
+            ),
+            remedy: Some(format!(
+                "detach nodes from {name}, or make another cluster: qb cluster create NAME"
+            )),
+        })
+    }
+
     /// Puts placed nodes into the cluster and chooses who initializes it.
     pub(super) fn seat_members(&mut self, name: &Name, nodes: &[PlacedNode], cites: Citation) {
         let now = self.log_time;
+        let slots = self.slots_for(name, nodes);
         for placed in nodes {
             if let Some(record) = self.nodes.get_mut(&placed.node) {
                 record.phase =
                     NodePhase::Attached { cluster: name.clone(), role: placed.role, done: None, cites };
+                record.slot = slots.get(&placed.node).copied();
                 record.since = now;
                 record.assignment = None;
             }

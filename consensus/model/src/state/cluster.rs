@@ -12,6 +12,7 @@ use crate::ids::{Digest, Generation, Millis, Name, NodeId, Version};
 use crate::intent::ObjectRef;
 use crate::outcome::Reason;
 use crate::preflight::Finding;
+use crate::release::Release;
 
 /// Most clusters of a site.
 pub(super) const MAX_CLUSTERS: usize = 1_000;
@@ -114,6 +115,8 @@ pub struct Cluster {
     pub public: Vec<u8>,
     /// Secrets that wait, by recipient.
     pub offers: BTreeMap<NodeId, SecretOffer>,
+    /// Nodes that leave and that a control plane member has to take out first.
+    pub releases: BTreeMap<NodeId, Release>,
     /// Times of the running or last change.
     pub stages: Vec<StageTimes>,
     /// A revoked host held its CA key.

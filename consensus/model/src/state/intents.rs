@@ -221,6 +221,7 @@ impl SiteState {
                 first: None,
                 public: Vec::new(),
                 offers: std::collections::BTreeMap::new(),
+                releases: std::collections::BTreeMap::new(),
                 stages: Vec::new(),
                 ca_exposed: false,
             }),

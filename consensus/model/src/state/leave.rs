@@ -35,6 +35,10 @@ impl SiteState {
         for node in nodes {
             self.begin_leave(node, cites);
         }
+        // Once all are on their way: none of them takes another one out.
+        for leaving in nodes.iter().filter_map(|n| self.nodes.get(n).cloned()).collect::<Vec<_>>() {
+            self.begin_release(name, &leaving, cites, false);
+        }
         self.forget_attached(name);
         self.settle_attach(name);
         Ok(self.bump(ObjectRef::Cluster(name.clone())))
@@ -95,6 +99,9 @@ impl SiteState {
         } else {
             NodePhase::Detaching { cluster: cluster.clone(), role, cites }
         };
+        if untouched {
+            record.slot = None;
+        }
         record.since = now;
         self.bump(ObjectRef::Node(*node));
         if let Some(cluster) = self.clusters.get_mut(&cluster) {
@@ -116,6 +123,7 @@ impl SiteState {
     /// members, removes one that is being deleted.
     pub(super) fn forget_attached(&mut self, name: &Name) {
         let now = self.log_time;
+        self.forget_releases(name);
         let left = self.members(name).count();
         let serves = self.serves(name);
         let staying: Vec<NodeId> = self.staying(name).map(|n| n.node).collect();

@@ -17,6 +17,7 @@ mod intents;
 mod leave;
 mod nodes;
 mod pool;
+mod release;
 mod snapshot;
 mod tokens;
 mod upgrade;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Applied, ApplyError, Happened};
 pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
+pub(crate) use release::rules;
 pub use tokens::JoinToken;
 pub use upgrade::{AgentUpgrade, Agents, NodeUpgrade, UpgradePhase};
 
@@ -320,6 +322,7 @@ impl SiteState {
             cited.insert(cluster.created.digest);
             cited.extend(cluster.attach.iter().map(|a| a.cites.digest));
             cited.extend(cluster.deleting.iter().map(|c| c.digest));
+            cited.extend(cluster.releases.values().map(|r| r.cites.digest));
         }
         self.intents.retain(|digest, live| live.finished.is_none() || cited.contains(digest));
     }

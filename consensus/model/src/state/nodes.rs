@@ -82,6 +82,8 @@ pub struct NodeRecord {
     pub since: Millis,
     /// Where it is.
     pub phase: NodePhase,
+    /// Its place in the networks of the cluster that it is in; none in the pool.
+    pub slot: Option<u16>,
     /// Labels.
     pub labels: Vec<Label>,
     /// Let in by a token or a `browser` key: no vote, no control plane.
@@ -113,6 +115,7 @@ impl NodeRecord {
             authorized,
             since,
             phase: NodePhase::Pool,
+            slot: None,
             labels: Vec::new(),
             probation: false,
             seal: None,

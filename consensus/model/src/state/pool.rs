@@ -1,6 +1,6 @@
 //! The roster: who is let in, who is put out, labels, seats.
 
-use super::nodes::{NodeRecord, Tombstone};
+use super::nodes::{NodePhase, NodeRecord, Tombstone};
 use super::{FOUNDER_SEAT, Seat, SiteState};
 use crate::action::{AuthorizedNode, Eligible, KeyClass, Label, NodeRole, RevokeMode};
 use crate::assignment::Citation;
@@ -95,6 +95,10 @@ impl SiteState {
         let tomb = Tombstone { host: record.host.clone(), cites, at: self.log_time, mode };
         self.tombstones.insert(*node, tomb);
         if let Some(cluster) = record.phase.cluster().cloned() {
+            match record.phase {
+                NodePhase::Detaching { .. } => self.release_revoked(&cluster, node, cites),
+                _ => self.begin_release(&cluster, &record, cites, true),
+            }
             // One on its way out has the key until it says that it is out.
             let held_ca = record.phase.role() == Some(NodeRole::ControlPlane);
             if let Some(cluster) = self.clusters.get_mut(&cluster) {

@@ -52,7 +52,10 @@ impl SiteState {
                             if cluster == name && *placement == attach.placement)
                     })
                 })
-                && cluster.deleting.is_none_or(|c| cited.rests(&c, |a| deletes(a, name)));
+                && cluster.deleting.is_none_or(|c| cited.rests(&c, |a| deletes(a, name)))
+                && cluster.releases.iter().all(|(node, release)| {
+                    *node == release.member.node && cited.rests(&release.cites, |a| takes_out(a, name, node))
+                });
             if !stands {
                 return unfounded(format!("cluster {name}"));
             }
@@ -123,4 +126,12 @@ fn creates(action: &Action, made: &super::Cluster) -> bool {
 
 fn deletes(action: &Action, name: &Name) -> bool {
     matches!(action, Action::ClusterDelete { cluster } if cluster == name)
+}
+
+fn takes_out(action: &Action, name: &Name, of: &NodeId) -> bool {
+    match action {
+        Action::ClusterDetach { cluster, nodes } => cluster == name && nodes.contains(of),
+        Action::NodeRevoke { node, .. } => node == of,
+        _ => false,
+    }
 }

@@ -1,19 +1,31 @@
 //! Assignments and what nodes answer: only what intents imply, only from the node itself.
 
 use super::nodes::NodePhase;
-use super::{SecretOffer, SiteState};
+use super::{Cluster, NodeRecord, SecretOffer, SiteState};
 use crate::action::NodeRole;
-use crate::assignment::{Assignment, Citation, Member, NodeResult, Stage};
+use crate::assignment::{Assignment, Citation, KUBEADM, Member, NodeResult, Stage};
 use crate::command::Assign;
 use crate::dsse::Purpose;
+use crate::grant::AccessRecord;
 use crate::ids::{Digest, Generation, Name, NodeId};
 use crate::intent::ObjectRef;
+use crate::limits::ACCESS_RECORDS;
 use crate::statement::{NodeCommand, SealKeyRecord, SignedBytes, Statement as _};
 
 /// Most bytes that a stage may make public.
 pub(super) const MAX_PUBLIC: usize = 16 * 1024;
 /// Longest life of an offered secret, in milliseconds: a quarter of an hour, and room for clocks that differ.
 pub(super) const MAX_OFFER_MS: u64 = 20 * 60_000;
+
+/// Access changes no state: it is told, and stands in the chain.
+fn accessed(records: &[AccessRecord]) -> Result<String, String> {
+    match records {
+        [] => Err("no record of access".into()),
+        _ if records.len() > ACCESS_RECORDS => Err(format!("over {ACCESS_RECORDS} records of access")),
+        [one] => Ok(one.to_string()),
+        [first, ..] => Ok(format!("{first}, and {} more", records.len() - 1)),
+    }
+}
 
 impl SiteState {
     /// Whether an intent is held (its signer was revoked as compromised).
@@ -48,6 +60,9 @@ impl SiteState {
                 (cluster, *role, *cites)
             }
             NodePhase::Detaching { cluster, role, cites } if stage == Stage::Leave => {
+                if self.clusters.get(cluster)?.releases.contains_key(node) {
+                    return None;
+                }
                 (cluster, *role, *cites)
             }
             NodePhase::Detaching { .. } => return None,
@@ -66,7 +81,7 @@ impl SiteState {
             bundle: cluster.bundle,
             role,
             stage,
-            members: self.assignment_members(name),
+            members: self.cluster_members(name),
             first: cluster.first.unwrap_or(*node),
             cites,
             created_by: cluster.created,
@@ -84,11 +99,29 @@ impl SiteState {
             && match stage {
                 Stage::Prepare => true,
                 Stage::Initialize => attach.nodes.iter().all(prepared),
-                _ => cluster.first.is_some_and(|first| phase(&first).is_some_and(NodePhase::serves)),
+                _ => {
+                    cluster.first.is_some_and(|first| phase(&first).is_some_and(NodePhase::serves))
+                        && self.may_enter(cluster, node)
+                }
             }
     }
 
-    fn assignment_members(&self, cluster: &Name) -> Vec<Member> {
+    /// A real control plane takes its members in one after the other, and none while one is taken out:
+    /// its store lets one membership change settle before the next.
+    fn may_enter(&self, cluster: &Cluster, node: &NodeId) -> bool {
+        let rules = |n: &&NodeRecord| n.phase.role() == Some(NodeRole::ControlPlane);
+        let joins = |n: &NodeRecord| {
+            let ordered = n.assignment.as_ref().is_some_and(|a| a.stage == Stage::Join);
+            ordered && matches!(n.phase, NodePhase::Attached { done: Some(Stage::Prepare), .. })
+        };
+        cluster.driver.as_str() != KUBEADM
+            || self.nodes.get(node).filter(rules).is_none()
+            || (!self.members(&cluster.name).filter(rules).any(|n| n.node != *node && joins(n))
+                && cluster.releases.values().all(|r| r.member.role != NodeRole::ControlPlane))
+    }
+
+    /// Members of a cluster as orders name them, those that leave included, sorted by node.
+    pub fn cluster_members(&self, cluster: &Name) -> Vec<Member> {
         self.members(cluster)
             .filter_map(|n| {
                 Some(Member {
@@ -96,6 +129,7 @@ impl SiteState {
                     host: n.host.clone(),
                     address: n.address.clone()?,
                     role: n.phase.role()?,
+                    slot: n.slot?,
                 })
             })
             .collect()
@@ -145,6 +179,8 @@ impl SiteState {
             }
             NodeResult::AgentUpgraded { version, level } => self.agent_upgraded(&command, &version, level)?,
             NodeResult::AgentReturned { version, why } => self.agent_returned(&command, version, why)?,
+            NodeResult::Released { node, generation } => self.released(&command.node, &node, generation)?,
+            NodeResult::Access(records) => accessed(&records)?,
         };
         if let Some(record) = self.nodes.get_mut(&command.node) {
             record.said = (command.incarnation, command.sequence);
@@ -193,6 +229,7 @@ impl SiteState {
             NodePhase::Attached { done, .. } if stage != Stage::Leave => *done = Some(stage),
             NodePhase::Detaching { .. } if stage == Stage::Leave => {
                 record.phase = NodePhase::Pool;
+                record.slot = None;
                 record.assignment = None;
                 record.since = now;
                 self.bump(ObjectRef::Node(command.node));
@@ -228,8 +265,10 @@ impl SiteState {
             self.clusters.values().filter_map(|c| c.attach.as_ref()).map(|a| a.cites.digest).collect();
         let deleting: Vec<Digest> =
             self.clusters.values().filter_map(|c| c.deleting).map(|c| c.digest).collect();
+        let releasing: Vec<Digest> =
+            self.clusters.values().flat_map(|c| c.releases.values()).map(|r| r.cites.digest).collect();
         for (digest, live) in &mut self.intents {
-            let open = busy.contains(digest) || attaching.contains(digest) || deleting.contains(digest);
+            let open = [&busy, &attaching, &deleting, &releasing].iter().any(|list| list.contains(digest));
             if live.finished.is_none() && !open {
                 live.finished = Some(now);
             }

@@ -117,6 +117,9 @@ fn s42_orders() {
     let next = site.state.next_assignment(&node(103)).unwrap().0;
     site.ignored(assign(103, Stage::Prepare, next));
     site.ignored(assign(103, Stage::Leave, next - 1));
+    // Still in the cluster: 102 has to take it out.
+    site.ignored(assign(103, Stage::Leave, next));
+    assert_eq!(site.released(102, 103), Applied::Done);
     assert_eq!(site.propose(assign(103, Stage::Leave, next)), Applied::Done);
 }
 

@@ -3,11 +3,14 @@
 mod clusters;
 mod holds;
 mod implied;
+mod joins;
 mod nodes;
 mod orders;
 mod place;
+mod releases;
 mod roster;
 mod sim;
+mod slots;
 mod snapshots;
 mod tokens;
 mod upgrade;

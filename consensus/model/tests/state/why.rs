@@ -6,6 +6,7 @@ use qb_model::board::{StepState, Unit, Work};
 use qb_model::ids::{Generation, Millis};
 use qb_model::plan::why;
 use qb_model::preflight::Severity;
+use qb_model::state::Applied;
 use qb_model::waiting::{Clears, WaitingOn};
 
 use crate::support::site::{
@@ -218,6 +219,7 @@ fn held_on_the_way_in_and_on_the_way_out() {
     assert!(of_node(&site, 103).starts_with(&format!("intent.held: host-103.plant {held}")));
     let mut site = Site::with_blue(4, &[102], &[103]);
     site.must("opal", detach("blue", &[103]), &[OPAL]);
+    assert_eq!(site.released(102, 103), Applied::Done);
     let want = "node.leave: host-103.plant waits for its order to leave blue. by itself";
     assert_eq!(of_node(&site, 103), want);
     site.must("olga", compromised, &[OLGA]);

@@ -8,7 +8,7 @@ use qb_model::assignment::{Assignment, NodeResult};
 use qb_model::board::{Board, NodeReport};
 use qb_model::command::{Command, Entry, Found, PreflightDone};
 use qb_model::facts::Facts;
-use qb_model::ids::{Digest, Millis, Name, NodeId, RaftId, SealKey, SiteId};
+use qb_model::ids::{Digest, Generation, Millis, Name, NodeId, RaftId, SealKey, SiteId};
 use qb_model::intent::{Anchor, Expect, Intent, ObjectRef};
 use qb_model::outcome::Outcome;
 use qb_model::plan::{self, Effect};
@@ -34,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) state: SiteState,
     pub(crate) board: Board,
     pub(crate) now: Millis,
+    /// Whether control plane nodes do what they are asked to in [`Site::lead`].
+    pub(crate) takes_out: bool,
     said: BTreeMap<NodeId, u64>,
     made: u64,
 }
@@ -71,7 +73,14 @@ impl Site {
     /// What the charter says, and nothing more.
     pub(crate) fn unfounded() -> Self {
         let state = SiteState::new(charter().envelope()).unwrap();
-        Self { state, board: Board::default(), now: Millis(NOW), said: BTreeMap::new(), made: 0 }
+        Self {
+            state,
+            board: Board::default(),
+            now: Millis(NOW),
+            takes_out: true,
+            said: BTreeMap::new(),
+            made: 0,
+        }
     }
 
     /// Founded on node 101, with an operator (a cli and a browser key) and a viewer.
@@ -245,8 +254,28 @@ impl Site {
         plan::next(&self.state, &self.board, self.now)
     }
 
+    /// Control plane nodes of clusters that nobody heard yet report, where somebody is to be taken out:
+    /// only a node that answers can do that.
+    fn hear_rulers(&mut self) {
+        let all = self.state.clusters().values().filter(|c| !c.releases.is_empty());
+        let members = all.flat_map(|c| self.state.members(&c.name)).map(|n| n.node).collect::<Vec<_>>();
+        let seeds = (FIRST..=140).filter(|n| members.contains(&node(*n)));
+        for seed in seeds.filter(|n| self.board.get(&node(*n)).is_none()).collect::<Vec<_>>() {
+            self.report(seed, |_| {});
+        }
+    }
+
+    /// A control plane member says that a node is out.
+    pub(crate) fn released(&mut self, by: u8, node_seed: u8) -> Applied {
+        let cluster = self.record(by).phase.cluster().cloned().unwrap();
+        let release = self.state.cluster(&cluster).and_then(|c| c.releases.get(&node(node_seed)));
+        let generation = release.map_or(Generation(0), |r| r.generation);
+        self.say(by, None, &NodeResult::Released { node: node(node_seed), generation })
+    }
+
     /// Does what the planner wants, once; preflight finds `findings`. Returns how much it wanted.
     pub(crate) fn lead(&mut self, findings: &[Finding]) -> usize {
+        self.hear_rulers();
         let effects = self.plan();
         let wanted = effects.len();
         for effect in effects {
@@ -257,6 +286,11 @@ impl Site {
                 Effect::Preflight { cluster, intent, .. } => {
                     let findings = findings.to_vec();
                     self.propose(Command::Preflight(PreflightDone { cluster, intent, findings }))
+                }
+                Effect::Release { .. } if !self.takes_out => continue,
+                Effect::Release { node: leaving, by, .. } => {
+                    let seed = |id| (FIRST..=140).find(|n| node(*n) == id).unwrap();
+                    self.released(seed(by), seed(leaving))
                 }
             };
             assert!(applied == Applied::Done || may_fail, "{applied:?}");
@@ -364,6 +398,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         uptime_s: 86_400,
         started: Millis(NOW),
         work: None,
+        releasing: vec![],
         units: vec![],
         applied: 0,
         uplinks: Vec::new(),

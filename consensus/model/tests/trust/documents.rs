@@ -1,9 +1,7 @@
 //! Charter, login, grant, manifest, and what nodes sign.
 
 use qb_model::charter::{Charter, CharterError};
-use qb_model::document::{
-    Artifact, BundleManifest, Document, DocumentError, Grant, GrantScope, GrantTarget, Login, open,
-};
+use qb_model::document::{Document, DocumentError, Grant, GrantScope, GrantTarget, Login, open};
 use qb_model::dsse::{Purpose, Signer};
 use qb_model::ids::{Digest, Generation, Millis, Nonce, Nonce16, SealKey};
 use qb_model::key::KeyKind;
@@ -39,18 +37,8 @@ pub(crate) fn grant() -> Grant {
     }
 }
 
-pub(crate) fn manifest() -> BundleManifest {
-    let artifact = |n: &str, b| Artifact { name: n.into(), digest: Digest([b; 32]), size: 1 << 20 };
-    BundleManifest {
-        v: 1,
-        name: name("kubeadm"),
-        version: "1.34.1".parse().unwrap(),
-        channel: name("stable"),
-        arch: name("amd64"),
-        artifacts: vec![artifact("kubeadm", 1), artifact("kubelet", 2)],
-        created_ms: Millis(NOW),
-        min_agent: "0.1.0".parse().unwrap(),
-    }
+pub(crate) fn certificate() -> Grant {
+    Grant { target: GrantTarget::Certificate(Digest([9; 32])), nonce: Nonce16([2; 16]), ..grant() }
 }
 
 pub(crate) fn knock() -> Knock {
@@ -126,12 +114,6 @@ fn documents_open_for_their_key_only() {
     assert!(matches!(open::<Login>(&bytes, KeyKind::Ed25519, &public(OLGA)), Err(DocumentError::Value(_))));
     let bytes = grant().sign(&[&signer]).to_bytes();
     assert_eq!(open::<Grant>(&bytes, KeyKind::Ed25519, &public(OLGA)).unwrap().0, grant());
-    let bytes = manifest().sign(&[&signer]).to_bytes();
-    assert_eq!(open::<BundleManifest>(&bytes, KeyKind::Ed25519, &public(OLGA)).unwrap().0, manifest());
-    let mut climbing = manifest();
-    climbing.artifacts[0].name = "../kubeadm".into();
-    let bytes = climbing.sign(&[&signer]).to_bytes();
-    assert!(open::<BundleManifest>(&bytes, KeyKind::Ed25519, &public(OLGA)).is_err());
 }
 
 fn opens<T: Statement + PartialEq + std::fmt::Debug>(value: &T, signer: u8) {

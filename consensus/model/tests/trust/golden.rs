@@ -19,7 +19,7 @@ use qb_model::trust::replay_log;
 use qb_model::words::{fingerprint, words};
 use serde_json::{Value, json};
 
-use super::documents::{grant, knock, login, manifest};
+use super::documents::{certificate, grant, knock, login};
 use super::forge::{Forged, forged, honest};
 use super::signatures::RawKey;
 use super::strict::bad_payloads;
@@ -134,7 +134,7 @@ fn documents() -> Value {
     json!([
         intent_vector("login", &login().sign(&[&signer])),
         intent_vector("grant", &grant().sign(&[&signer])),
-        intent_vector("bundle", &manifest().sign(&[&signer])),
+        intent_vector("grant_certificate", &certificate().sign(&[&signer])),
     ])
 }
 
@@ -416,10 +416,6 @@ fn vectors_hold() {
     assert_eq!(
         open::<qb_model::document::Grant>(bytes(1), KeyKind::Ed25519, &public(OLGA)).unwrap().0,
         grant()
-    );
-    assert_eq!(
-        open::<qb_model::document::BundleManifest>(bytes(2), KeyKind::Ed25519, &public(OLGA)).unwrap().0,
-        manifest()
     );
     for vector in list(&vectors, "signatures") {
         let key: PublicKey = get(vector, "key").parse().unwrap();

@@ -5,6 +5,7 @@ mod documents;
 mod forge;
 mod fuzz;
 mod golden;
+mod grants;
 mod judging;
 mod owners;
 mod roles;

@@ -16,7 +16,7 @@ use qb_model::preflight::{Finding, Severity};
 use qb_model::waiting::WaitingOn;
 use qb_model::{Digest, Generation, Millis, NodeId, PublicKey, SiteId};
 use qb_portal::view::*;
-use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames};
+use qb_portal::{Answer, IntentKey, LoginExpected, LoginOk, Site, SiteNames, Upload};
 use serde_json::Value;
 
 /// What [`Stub`] was asked to do.
@@ -361,8 +361,12 @@ impl Site for Stub {
         let hosts = request.nodes.len() as u32;
         Ok(PreflightView { findings: vec![finding()], hosts, pairs: 0, probes: 0, ms: 1 })
     }
-    async fn push_bundle(&self, file: Bytes) -> Answer<BundleView> {
-        self.note(Asked::Push(file.len()));
+    async fn push_bundle(&self, mut upload: Upload) -> Answer<BundleView> {
+        let mut had = 0;
+        while let Some(piece) = upload.body.next().await {
+            had += piece?.len();
+        }
+        self.note(Asked::Push(had));
         Ok(bundle_view())
     }
     async fn events(&self, after: Option<u64>) -> Answer<BoxStream<'static, Event>> {

@@ -70,11 +70,9 @@ async fn large_bodies_are_413() {
     let site = Stub::new();
     let door = local(&site);
     let octets = "application/octet-stream";
-    for (path, limit, kind) in [
-        ("intents", ENVELOPE_BYTES, "application/json"),
-        ("plan", PLAN_BYTES, "application/json"),
-        ("bundles", BUNDLE_BYTES, octets),
-    ] {
+    for (path, limit, kind) in
+        [("intents", ENVELOPE_BYTES, "application/json"), ("plan", PLAN_BYTES, "application/json")]
+    {
         let path = format!("{SITE}/{path}");
         let whole = post(&path, vec![b' '; limit + 1]).typed(kind);
         let (status, code, detail) = whole.send(&door).await.problem();
@@ -88,9 +86,19 @@ async fn large_bodies_are_413() {
     assert_eq!(site.asked(), []);
     let got = post(format!("{SITE}/intents"), vec![b'x'; ENVELOPE_BYTES]).send(&door).await;
     assert_eq!(got.status, 200);
-    let full = post(format!("{SITE}/bundles"), vec![0; BUNDLE_BYTES]).typed(octets);
-    assert_eq!(full.send(&door).await.status, 200);
-    assert_eq!(site.asked().last(), Some(&Asked::Push(BUNDLE_BYTES)));
+    // A bundle's pieces pass through: all of them, and not one more than may be.
+    let bundles = format!("{SITE}/bundles");
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    let pieces = |count: u64| {
+        let pieces = std::iter::repeat_n(piece.clone(), usize::try_from(count).unwrap());
+        Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)))
+    };
+    let whole = BUNDLE_BYTES / (1 << 20);
+    assert_eq!(post(&bundles, pieces(whole)).typed(octets).send(&door).await.status, 200);
+    assert_eq!(site.asked().last(), Some(&Asked::Push(usize::try_from(whole << 20).unwrap())));
+    assert_eq!(post(&bundles, pieces(whole + 1)).typed(octets).send(&door).await.problem().0, 413);
+    let got = post(&bundles, "").typed(octets).with("content-length", "99999999999").send(&door).await;
+    assert_eq!(got.problem().0, 413);
 }
 
 #[tokio::test(start_paused = true)]

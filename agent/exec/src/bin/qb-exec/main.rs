@@ -35,6 +35,12 @@ enum Command {
         #[command(flatten)]
         removal: Removal,
     },
+    /// One piece of work on this host; started by the executor through the init system
+    #[command(hide = true)]
+    Host {
+        /// The executor's order
+        file: PathBuf,
+    },
     /// A process of the rehearsal driver; started by the executor
     #[command(hide = true, disable_help_flag = true)]
     StandIn {
@@ -63,6 +69,7 @@ fn main() -> ExitCode {
             qb_exec::removal::check(&root, &allowed).map_err(anyhow::Error::from)
         }
         Command::AllowRemoval { words, removal } => allow(&words, &removal),
+        Command::Host { file } => qb_exec::host(&file).map_err(anyhow::Error::from),
         Command::StandIn { args } => qb_exec::standin::main(&args).map_err(anyhow::Error::from),
     };
     match ended {

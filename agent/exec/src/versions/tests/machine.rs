@@ -9,6 +9,7 @@ use qb_model::agent_order::AgentOrder;
 use zeroize::Zeroizing;
 
 use super::signed::{Built, Signed, node};
+use crate::bundle::{Spool, TakeError};
 use crate::versions::*;
 use crate::{Exec, ExecConfig, SealSecret, SiteSource, Units};
 
@@ -168,7 +169,16 @@ impl Machine {
         let versions = self.versions();
         match versions.verify(asked)? {
             Begun::Known(view) => Ok(view),
-            Begun::Send(order) => versions.install(&order, &built.bytes),
+            Begun::Send(verified) => {
+                let (publishers, size) = (verified.publishers().to_vec(), built.bytes.len() as u64);
+                let taken = Spool::new(self.exec.root(), publishers, order.bundle, size)
+                    .and_then(|mut spool| spool.take(&built.bytes).and_then(|()| spool.finish()));
+                match taken {
+                    Ok(bundle) => versions.install(&verified, &bundle),
+                    Err(TakeError::Bundle(error)) => Err(error.into()),
+                    Err(error) => panic!("{error}"),
+                }
+            }
         }
     }
 

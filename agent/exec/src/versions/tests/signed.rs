@@ -1,12 +1,12 @@
 //! A site made by hand: charter, trust log, upgrades that are signed, bundles.
 
 use qb_drivers::agent::{Programs, build_agent_bundle};
-use qb_drivers::bundle::assemble;
+use qb_drivers::bundle::{Unsigned, manifest_digest};
 use qb_model::action::{Action, KeyClass, NewKey};
 use qb_model::agent_order::{AgentGrounds, AgentOrder};
 use qb_model::assignment::Citation;
 use qb_model::charter::{Charter, CharterBody, Founder};
-use qb_model::dsse::{Purpose, SecretKey, Signer};
+use qb_model::dsse::{SecretKey, Signer};
 use qb_model::envelope::Envelope;
 use qb_model::ids::{Digest, Generation, Millis, NodeId, Nonce16, SealKey, SiteId, Version};
 use qb_model::intent::{Anchor, Expect, Intent};
@@ -141,8 +141,7 @@ impl Signed {
     pub(crate) fn rehearsal(&self, version: &str) -> Built {
         let version: Version = version.parse().unwrap();
         let (manifest, artifacts) = qb_drivers::build_rehearsal_bundle(&version, Millis(1)).unwrap();
-        let envelope = Envelope::sign(Purpose::Bundle, manifest, &[&key(50) as &dyn Signer]);
-        Built { bytes: assemble(&envelope, &artifacts), digest: envelope.digest(), version }
+        together(&manifest, &artifacts, &[&key(50)], version)
     }
 }
 
@@ -155,8 +154,13 @@ fn built(version: &str, machine: u16, by: &[u8]) -> Built {
     let (manifest, artifacts) = build_agent_bundle(&version, &oldest, Millis(5), &programs).unwrap();
     let keys: Vec<SecretKey> = by.iter().map(|seed| key(*seed)).collect();
     let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
-    let envelope = Envelope::sign(Purpose::Bundle, manifest, &signers);
-    Built { bytes: assemble(&envelope, &artifacts), digest: envelope.digest(), version }
+    together(&manifest, &artifacts, &signers, version)
+}
+
+fn together(unsigned: &Unsigned, artifacts: &[u8], signers: &[&dyn Signer], version: Version) -> Built {
+    let mut bytes = unsigned.sign(signers);
+    bytes.extend_from_slice(artifacts);
+    Built { bytes, digest: manifest_digest(&unsigned.manifest), version }
 }
 
 /// An executable by its head, with content that does not pack well.

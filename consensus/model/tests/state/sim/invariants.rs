@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qb_model::action::NodeRole;
-use qb_model::assignment::{Citation, Floor, Grounds, verify};
+use qb_model::assignment::{Citation, Floor, Grounds, Stage, verify};
 use qb_model::audit::verify_chain;
 use qb_model::chain::AuditRecord;
 use qb_model::charter::Charter;
-use qb_model::ids::{Digest, Name, NodeId, RaftId};
+use qb_model::ids::{Digest, Generation, Name, NodeId, RaftId};
 use qb_model::intent::ObjectRef;
 use qb_model::plan::why;
 use qb_model::state::{ClusterPhase, NodePhase, NodeRecord, SiteState};
@@ -30,6 +30,52 @@ pub(super) fn after_entry(before: &SiteState, after: &SiteState) {
     attaches_share_no_node(after);
     placed_is_odd(before, after);
     ready_means_served(before, after);
+    slots_are_unique_and_kept(before, after);
+}
+
+/// A node is ordered to leave, and forgotten, only once somebody really took it out, once; or nobody is
+/// left that could.
+pub(super) fn nobody_leaves_before_it_is_out(
+    taken_out: &BTreeSet<(NodeId, Generation)>,
+    out: &mut BTreeSet<(NodeId, Generation)>,
+    before: &SiteState,
+    after: &SiteState,
+) {
+    let rules = |n: &NodeRecord| n.phase.serves() && n.phase.role() == Some(NodeRole::ControlPlane);
+    for (name, was) in before.clusters() {
+        let is = after.cluster(name).filter(|c| c.deleting.is_none());
+        let stays = is.is_some() && after.members(name).any(rules);
+        for (node, release) in &was.releases {
+            let still = is.and_then(|c| c.releases.get(node));
+            assert!(still.is_none_or(|r| r.generation == release.generation && stays), "{node} is out twice");
+            if still.is_none() && stays {
+                let id = (*node, release.generation);
+                assert!(taken_out.contains(&id), "{} is said to be out, and is not", release.member.host);
+                assert!(out.insert(id), "{} is out twice", release.member.host);
+            }
+        }
+    }
+    for (name, cluster) in after.clusters() {
+        for node in cluster.releases.keys() {
+            let record = after.node(node);
+            let ordered = record.and_then(|n| n.assignment.as_ref()).is_some_and(|a| a.stage == Stage::Leave);
+            assert!(!ordered, "{node} is ordered to leave {name} and still in it");
+            assert!(record.is_some() || after.tombstones().contains_key(node));
+        }
+    }
+}
+
+/// Every member has a slot of its own, the same as long as it is one; nobody in the pool has any.
+fn slots_are_unique_and_kept(before: &SiteState, after: &SiteState) {
+    let mut taken = BTreeSet::new();
+    for (id, node) in after.nodes() {
+        let cluster = node.phase.cluster();
+        assert_eq!(cluster.is_some(), node.slot.is_some(), "{}", node.host);
+        assert!(cluster.is_none() || taken.insert((cluster, node.slot)), "two have {:?}", node.slot);
+        let was =
+            before.node(id).filter(|was| was.phase.cluster().is_some() && was.phase.cluster() == cluster);
+        assert!(was.is_none_or(|was| was.slot == node.slot), "{} changed its slot", node.host);
+    }
 }
 
 fn generations_never_decrease(before: &SiteState, after: &SiteState) {
@@ -166,7 +212,8 @@ pub(super) fn snapshot_installs(world: &World) {
 pub(super) fn open_work_waits_for_a_person(world: &World) {
     let (state, board) = (world.newest(), world.board());
     for cluster in state.clusters().values() {
-        let leaving = state.members(&cluster.name).any(|n| matches!(n.phase, NodePhase::Detaching { .. }));
+        let leaving = state.members(&cluster.name).any(|n| matches!(n.phase, NodePhase::Detaching { .. }))
+            || !cluster.releases.is_empty();
         if cluster.attach.is_some() || cluster.deleting.is_some() || leaving {
             let cause = why::of_cluster(state, board, cluster, world.now);
             let person = cause.as_ref().is_some_and(|c| c.clears == Clears::Person && c.command.is_some());

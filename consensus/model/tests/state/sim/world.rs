@@ -7,7 +7,7 @@ use qb_model::assignment::{Assignment, NodeResult};
 use qb_model::board::Board;
 use qb_model::charter::{Charter, CharterBody};
 use qb_model::command::{Command, Entry, Found, PreflightDone};
-use qb_model::ids::{Digest, Millis, NodeId, RaftId};
+use qb_model::ids::{Digest, Generation, Millis, Name, NodeId, RaftId};
 use qb_model::outcome::Outcome;
 use qb_model::plan::{self, Effect};
 use qb_model::preflight::Severity;
@@ -15,7 +15,7 @@ use qb_model::state::{Applied, SiteState};
 use qb_model::statement::Statement as _;
 
 use super::{Random, invariants};
-use crate::support::site::{FIRST, done, finding, has_work, hello, node_command};
+use crate::support::site::{FIRST, done, finding, has_work, hello, node_command, report};
 use crate::support::{HOUR, NOW, OLGA, OPAL, add, authorized, charter_body, key, new_key, node, sign};
 
 /// Nodes that there are.
@@ -42,6 +42,11 @@ pub(super) struct World {
     delayed: Vec<Command>,
     hosts: BTreeMap<u8, Host>,
     board: Board,
+    reports: u64,
+    /// Nodes that were really taken out of a cluster, each with the generation of its order to leave.
+    pub(super) taken_out: BTreeSet<(NodeId, Generation)>,
+    /// The same, as the log has it.
+    pub(super) out: BTreeSet<(NodeId, Generation)>,
     /// Chain and trust heads after each entry, as the first replica saw them.
     heads: BTreeMap<u64, (Digest, Digest)>,
     pub(super) accepted: BTreeMap<Digest, u64>,
@@ -70,6 +75,9 @@ impl World {
             delayed: vec![],
             hosts: HOSTS.map(|n| (n, Host::default())).collect(),
             board: Board::default(),
+            reports: 0,
+            taken_out: BTreeSet::new(),
+            out: BTreeSet::new(),
             heads: BTreeMap::new(),
             accepted: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -119,6 +127,7 @@ impl World {
             }
             let state = &self.replicas[which];
             invariants::after_entry(&before, state);
+            invariants::nobody_leaves_before_it_is_out(&self.taken_out, &mut self.out, &before, state);
             invariants::seats_are_new(&mut self.seats, &before, state);
             invariants::orders_verify(&mut self.verified, &self.charter, &before, state);
         }
@@ -191,11 +200,16 @@ impl World {
     fn lead(&mut self, faults: bool) -> usize {
         let leader = self.leader;
         self.apply(leader, 30);
+        self.report(faults);
         let effects = plan::next(self.leads(), &self.board, self.now);
         let wanted = effects.len();
         for effect in effects {
             let command = match effect {
                 Effect::Propose(command) => command,
+                Effect::Release { cluster, node, by } => match self.take_out(&cluster, &node, &by, faults) {
+                    Some(said) => said,
+                    None => continue,
+                },
                 Effect::Preflight { cluster, intent, .. } => {
                     let bad = faults && self.random.one_in(5);
                     let findings = if bad { vec![finding(Severity::Error)] } else { vec![] };
@@ -217,6 +231,37 @@ impl World {
             }
         }
         wanted
+    }
+
+    /// The leader hears of everybody, but for one or two that are silent.
+    fn report(&mut self, faults: bool) {
+        for n in HOSTS {
+            self.reports += 1;
+            if !(faults && self.random.one_in(6)) {
+                self.board.hear(report(n, self.reports), self.now);
+            }
+        }
+    }
+
+    /// A control plane member is asked to take a node out: it may die before, in the middle, or after it
+    /// did it and before it said so. Whoever is asked goes by its own copy of the state.
+    fn take_out(&mut self, cluster: &Name, of: &NodeId, by: &NodeId, faults: bool) -> Option<Command> {
+        let n = HOSTS.clone().find(|n| node(*n) == *by).unwrap();
+        let view = if faults { self.random.below(REPLICAS) } else { self.leader };
+        let order = self.replicas[view].release_order(cluster, of, by)?;
+        if !self.hosts[&n].greeted || (faults && self.random.one_in(4)) {
+            return None;
+        }
+        self.taken_out.insert((*of, order.generation));
+        if faults && self.random.one_in(4) {
+            self.hosts.get_mut(&n).unwrap().greeted = false;
+            return None;
+        }
+        let host = self.hosts.get_mut(&n).unwrap();
+        host.sequence += 1;
+        let result = NodeResult::Released { node: *of, generation: order.generation };
+        let said = node_command(self.charter.site_id(), n, (host.incarnation, host.sequence), None, &result);
+        Some(Command::Node(said.sign(&key(n)).to_bytes()))
     }
 
     fn node_works(&mut self) {

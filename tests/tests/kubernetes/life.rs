@@ -1,0 +1,296 @@
+//! A cluster's whole life, in stages; each may rely on those before it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use qb_tests::fleet::{ENTER, Fleet, LATE, stages};
+use qb_tests::kubernetes::Version;
+use qb_tests::lab::Host;
+use qb_tests::wait::eventually;
+
+use super::{CLUSTER, create, site};
+
+struct Life {
+    fleet: Fleet,
+    /// Hosts 2 to 6.
+    nodes: Vec<Host>,
+    /// Each as it was in the pool.
+    before: BTreeMap<u8, BTreeSet<String>>,
+    /// The numbers of control plane nodes.
+    control: Vec<u8>,
+    /// And of workers.
+    workers: Vec<u8>,
+}
+
+type Stage = (&'static str, fn(&mut Life) -> Result<()>);
+
+const STAGES: &[Stage] = &[
+    ("create", order),
+    ("attach-3", attach_three),
+    ("nodes", nodes),
+    ("attach-2", attach_two),
+    ("pods", pods),
+    ("kubectl", kubectl),
+    ("power-cut", power_cut),
+    ("restart", restart),
+    ("loss", loss),
+    ("detach-worker", detach_worker),
+    ("replace", replace),
+    ("upgrade", upgrade),
+    ("delete", delete),
+    ("clean", clean),
+];
+
+#[test]
+fn a_cluster_lives_on_real_hosts() -> Result<()> {
+    let begun = Instant::now();
+    let (fleet, nodes) = site("t-k8s", 2..=6)?;
+    eprintln!("{:>16} {:6.1} s", "site", begun.elapsed().as_secs_f32());
+    let before = nodes.iter().map(|host| Ok((host.index(), host.picture()?))).collect::<Result<_>>()?;
+    let mut life = Life { fleet, nodes, before, control: Vec::new(), workers: Vec::new() };
+    for (name, stage) in STAGES {
+        let began = Instant::now();
+        let done = stage(&mut life);
+        eprintln!("{name:>16} {:6.1} s", began.elapsed().as_secs_f32());
+        if let Err(e) = done {
+            bail!(
+                "{name}: {e:#}\n{}\n{}\n{}",
+                life.fleet.journals(),
+                life.fleet.kubernetes_journals(CLUSTER),
+                stages(&life.fleet, &life.nodes[0], CLUSTER).unwrap_or_default()
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Life {
+    fn host(&self, index: u8) -> &Host {
+        self.nodes.iter().find(|host| host.index() == index).unwrap_or_else(|| unreachable!("a node"))
+    }
+
+    fn members(&self) -> Vec<u8> {
+        let mut all = [&self.control[..], &self.workers[..]].concat();
+        all.sort_unstable();
+        all
+    }
+
+    /// A control plane node to ask.
+    fn first(&self) -> &Host {
+        self.host(self.control[0])
+    }
+
+    /// All that there is to a cluster that is well.
+    fn well(&self) -> Result<()> {
+        let members = self.members();
+        self.fleet.await_kubernetes(self.first(), CLUSTER, &members)?;
+        self.fleet.await_nodes(self.first(), CLUSTER, &members, Version::First)?;
+        self.fleet.await_paths(self.first(), CLUSTER, &members)
+    }
+
+    /// Who is what, as the site has it.
+    fn learn(&mut self) -> Result<()> {
+        let shown = self.fleet.local(&self.nodes[0], &format!("/clusters/{CLUSTER}"))?;
+        let members = shown["members"].as_array().context("no members")?;
+        let of = |role: &str| -> Vec<u8> {
+            let all = members.iter().filter(|m| m["role"] == role);
+            let mut numbers: Vec<_> =
+                all.filter_map(|m| m["host"].as_str()?.strip_prefix('h')?.parse().ok()).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        (self.control, self.workers) = (of("control-plane"), of("worker"));
+        Ok(())
+    }
+}
+
+fn order(life: &mut Life) -> Result<()> {
+    create(&life.fleet)
+}
+
+/// The plan chooses three nodes; the first has the cluster alone for a moment, the others join one by one.
+fn attach_three(life: &mut Life) -> Result<()> {
+    life.fleet.far(&["cluster", "attach", CLUSTER, "-n", "3", "-y"])?.ended(0)?;
+    let at = &life.nodes[0];
+    eventually(LATE, "three members are named", || {
+        let shown = life.fleet.local(at, &format!("/clusters/{CLUSTER}"))?;
+        let count = shown["members"].as_array().map_or(0, Vec::len);
+        ensure!(count == 3, "{count} members: {}", shown["waiting_on"]["text"]);
+        Ok(())
+    })?;
+    life.learn()?;
+    life.fleet.await_kubernetes(life.first(), CLUSTER, &life.members())?;
+    ensure!(life.control.len() == 3 && life.workers.is_empty(), "{:?} and {:?}", life.control, life.workers);
+    Ok(())
+}
+
+/// Kubernetes says the same, and has what the bundle's manifests say.
+fn nodes(life: &mut Life) -> Result<()> {
+    life.fleet.await_nodes(life.first(), CLUSTER, &life.members(), Version::First)?;
+    for i in &life.control {
+        let about = ["-n", "kube-system", "get", "configmap", "qb-about", "-o", "jsonpath={.data.version}"];
+        let said = life.host(*i).kubectl(CLUSTER, &about)?.ended(0)?.stdout;
+        ensure!(said == Version::First.to_string(), "the bundle's manifest says {said}");
+    }
+    Ok(())
+}
+
+fn attach_two(life: &mut Life) -> Result<()> {
+    let rest: Vec<_> =
+        life.nodes.iter().filter(|host| !life.control.contains(&host.index())).map(Host::name).collect();
+    let names: Vec<_> = rest.iter().map(String::as_str).collect();
+    life.fleet.far(&[&["cluster", "attach", CLUSTER], &names[..], &["-y"]].concat())?.ended(0)?;
+    life.fleet.await_kubernetes(life.first(), CLUSTER, &[2, 3, 4, 5, 6])?;
+    life.learn()?;
+    ensure!(life.control.len() == 3 && life.workers.len() == 2, "{:?} and {:?}", life.control, life.workers);
+    life.fleet.await_nodes(life.first(), CLUSTER, &life.members(), Version::First)
+}
+
+fn pods(life: &mut Life) -> Result<()> {
+    life.fleet.deploy_web(life.first(), CLUSTER)?;
+    life.well()
+}
+
+/// The admin's own kubectl, through the relay.
+fn kubectl(life: &mut Life) -> Result<()> {
+    let ran = life.fleet.far(&["kubectl", CLUSTER, "--", "get", "nodes", "-o", "name"])?.ended(0)?;
+    ensure!(ran.stdout.lines().count() == life.members().len(), "it prints {}", ran.stdout);
+    Ok(())
+}
+
+/// A worker without power for a moment comes back by itself, with its pod network.
+fn power_cut(life: &mut Life) -> Result<()> {
+    let index = life.workers[0];
+    life.host(index).kill()?;
+    life.fleet.lab.boot_again([index])?;
+    life.well()
+}
+
+/// Agents and executors may go at any time: nothing of the cluster is theirs.
+fn restart(life: &mut Life) -> Result<()> {
+    for host in &life.nodes {
+        let kubelet = host.property("kubelet.service", "MainPID")?;
+        host.ok(&["systemctl", "restart", "qb-exec.service", "qb-agent.service"])?;
+        ensure!(host.property("kubelet.service", "MainPID")? == kubelet, "{}: another kubelet", host.name());
+    }
+    life.well()
+}
+
+/// A control plane node falls silent for good: the site and the cluster go on, and it is revoked.
+fn loss(life: &mut Life) -> Result<()> {
+    let lost = life.control.pop().context("a control plane node")?;
+    life.fleet.lab.unplug(lost)?;
+    life.host(lost).kill()?;
+    let (name, worker) = (format!("h{lost}"), life.host(life.workers[0]));
+    worker.eventually(LATE, "the API is there", |host| {
+        let ran = host.exec(&["curl", "-sk", "-m", "2", "https://127.0.0.1:6444/readyz"])?;
+        ensure!(ran.stdout == "ok", "it says {} {}", ran.stdout, ran.code);
+        Ok(())
+    })?;
+    life.fleet.far(&["node", "revoke", &name, "--confirm", &name])?.ended(0)?;
+    life.fleet.await_nodes(life.first(), CLUSTER, &life.members(), Version::First)?;
+    let members = etcd_members(life.first())?;
+    ensure!(members.len() == 2, "etcd has {members:?}");
+    life.nodes.retain(|host| host.index() != lost);
+    life.fleet.lab.host(lost).wipe()?;
+    life.well()
+}
+
+/// A worker is drained and leaves; its host is as it was.
+fn detach_worker(life: &mut Life) -> Result<()> {
+    let gone = life.workers.pop().context("a worker")?;
+    let name = format!("h{gone}");
+    life.fleet.far(&["cluster", "detach", CLUSTER, &name, "-y"])?.ended(0)?;
+    let host = life.host(gone);
+    host.eventually(ENTER, "its node is in the pool", |host| {
+        let node = life.fleet.node_at(host, &name)?;
+        ensure!(node.state == "pool", "it is {}: {:?}", node.state, node.waiting_on);
+        Ok(())
+    })?;
+    host.await_picture(&life.before[&gone], LATE)?;
+    life.well()
+}
+
+/// It takes the place of the control plane node that was lost.
+fn replace(life: &mut Life) -> Result<()> {
+    let members = life.members();
+    let fresh =
+        life.nodes.iter().find(|host| !members.contains(&host.index())).context("a node in the pool")?;
+    let name = fresh.name();
+    let attach = ["cluster", "attach", CLUSTER, "--control-plane", &name, "-y"];
+    life.fleet.far(&attach)?.ended(0)?;
+    let mut members = members;
+    members.push(fresh.index());
+    members.sort_unstable();
+    life.fleet.await_kubernetes(life.first(), CLUSTER, &members)?;
+    life.learn()?;
+    ensure!(life.control.len() == 3, "control plane nodes are {:?}", life.control);
+    let members = etcd_members(life.first())?;
+    ensure!(members.len() == 3, "etcd has {members:?}");
+    life.well()
+}
+
+/// The next version, node by node.
+fn upgrade(life: &mut Life) -> Result<()> {
+    let file = life.fleet.kubernetes_bundle(Version::Second)?;
+    life.fleet.near(life.control[0], &["bundle", "push", &file])?.ended(0)?;
+    let version = Version::Second.to_string();
+    life.fleet.far(&["cluster", "upgrade", CLUSTER, "--version", &version, "-y"])?.ended(0)?;
+    let members = life.members();
+    eventually(ENTER, "every node has the next version", || {
+        life.fleet.await_nodes(life.first(), CLUSTER, &members, Version::Second)
+    })?;
+    life.fleet.await_paths(life.first(), CLUSTER, &members)
+}
+
+fn delete(life: &mut Life) -> Result<()> {
+    life.fleet.far(&["cluster", "delete", CLUSTER, "-y", "--confirm", CLUSTER])?.ended(0)?;
+    for host in &life.nodes {
+        host.eventually(ENTER, "its node is in the pool", |host| {
+            let node = life.fleet.node_at(host, &host.name())?;
+            ensure!(node.state == "pool", "it is {}: {:?}", node.state, node.waiting_on);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Every host is as it was before its first attach.
+fn clean(life: &mut Life) -> Result<()> {
+    life.nodes.iter().try_for_each(|host| host.await_picture(&life.before[&host.index()], LATE))
+}
+
+/// The names of etcd's members, as one of them has them.
+fn etcd_members(at: &Host) -> Result<Vec<String>> {
+    let program = format!("/var/lib/qb/exec/clusters/{CLUSTER}/current/bin/etcdctl");
+    let pki = "/etc/kubernetes/pki/etcd";
+    let [ca, cert, key] = ["--cacert", "--cert", "--key"]
+        .map(|name| {
+            (
+                name,
+                format!(
+                    "{pki}/{}",
+                    match name {
+                        "--cacert" => "ca.crt",
+                        "--cert" => "server.crt",
+                        _ => "server.key",
+                    }
+                ),
+            )
+        })
+        .map(|(name, path)| format!("{name}={path}"));
+    let ask = [
+        "env",
+        "ETCDCTL_API=3",
+        &program,
+        &ca,
+        &cert,
+        &key,
+        "--endpoints=https://127.0.0.1:2379",
+        "member",
+        "list",
+    ];
+    Ok(at.ok(&ask)?.stdout.lines().map(str::to_owned).collect())
+}
