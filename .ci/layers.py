@@ -56,7 +56,7 @@ PLACES = [
         "the agent's files are touched through files.rs and what keeps one kind of file",
         "agent/src",
         r"\b(std|tokio|rustix)::fs\b",
-        {"files.rs", "identity.rs", "blobs.rs", "blobs/held.rs", "daemon.rs", "host/mod.rs", "knock/client.rs"},
+        {"files.rs", "identity.rs", "blobs.rs", "blobs/held.rs", "bundles.rs", "bundles/origin.rs", "daemon.rs", "host/mod.rs", "knock/client.rs"},
     ),
     ("the agent learns of its machine in host/ only", "agent/src", r'"/(proc|sys)/', {"host/mod.rs"}),
     ("the agent starts no process", "agent/src", r"\bprocess::Command\b|\btokio::process\b", set()),

@@ -193,7 +193,8 @@ impl Executor {
 }
 
 fn before(title: &str, text: impl std::fmt::Display, remedy: &str) -> StageError {
-    StageError { step: 0, title: title.to_owned(), text: text.to_string(), remedy: remedy.to_owned() }
+    let (title, text, remedy) = (title.to_owned(), text.to_string(), remedy.to_owned());
+    StageError { step: 0, title, text, remedy, returned: false }
 }
 
 fn told(error: RemoteError) -> StageError {

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qb_exec::{StepProgress, StepState, Supplies};
+use qb_exec::{StageError, StepProgress, StepState, Supplies};
 use qb_model::assignment::{Assignment, Grounds, NodeResult, Stage};
 use qb_model::board::{StepState as Shown, Work};
+use qb_model::limits::UPGRADE_WHY_BYTES;
 use qb_model::state::{NodePhase, SiteState};
+use qb_model::strict::is_plain_text;
 use qb_model::{Digest, Millis};
 use tokio::sync::watch;
 
@@ -87,6 +89,7 @@ fn open_order(state: &SiteState, node: &Node) -> Option<Assignment> {
     let record = state.node(&node.id())?;
     let order = record.assignment.clone()?;
     let open = match &record.phase {
+        NodePhase::Attached { .. } if order.stage == Stage::Upgrade => state.upgrade_open(&order),
         NodePhase::Attached { done, .. } => {
             order.stage != Stage::Leave && done.is_none_or(|d| d < order.stage)
         }
@@ -136,8 +139,15 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     let done = exec.carry_out(node, (order.clone(), grounds), supplies, progress).await;
     // It ends by itself once the sender is gone.
     let _ = teller.await;
-    let done = done.map_err(|e| Failed { step: e.step, title: e.title, text: e.text, remedy: e.remedy })?;
-    let result = NodeResult::Done { public: done.public };
+    let result = match done {
+        Ok(done) => NodeResult::Done { public: done.public },
+        Err(e) if e.returned => {
+            let why = returned(&e);
+            tracing::warn!(cluster = %order.cluster, "went back to the version before: {why}");
+            NodeResult::UpgradeReturned { why }
+        }
+        Err(e) => return Err(Failed { step: e.step, title: e.title, text: e.text, remedy: e.remedy }),
+    };
     let said = said::say(node, Some(order), &result).await;
     // This node's own copy may lag behind the leader's: until it shows the result, the order would
     // seem open and be carried out once more.
@@ -155,10 +165,23 @@ async fn carry_out(node: &Arc<Node>, order: &Assignment, tries: u32) -> Result<(
     })
 }
 
+/// Why a node went back, as the log takes it: one plain line, cut where it is too long.
+fn returned(error: &StageError) -> String {
+    let text = format!("{}: {}", error.title, error.text);
+    let plain =
+        |c: char| if c.is_whitespace() || !is_plain_text(c.encode_utf8(&mut [0; 4])) { ' ' } else { c };
+    let line: String = text.chars().map(plain).collect();
+    let mut line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    while line.len() > UPGRADE_WHY_BYTES {
+        line.pop();
+    }
+    line
+}
+
 async fn supplies(node: &Arc<Node>, order: &Assignment) -> Result<Supplies, Failed> {
     let mut supplies = Supplies::default();
     match order.stage {
-        Stage::Prepare => {
+        Stage::Prepare | Stage::Upgrade => {
             let held = bundles::get(node, &order.bundle).await;
             supplies.bundle =
                 Some(held.map_err(|why| Failed::new("get the bundle", why, "qb bundle push FILE"))?);

@@ -92,6 +92,13 @@ pub fn of(action: &Action, hosts: &Hosts) -> String {
             short(bundle),
             list(hosts, first.iter())
         ),
+        Action::ClusterUpgrade { cluster, version, batch, bundle, .. } => format!(
+            "upgrade cluster {cluster} to {version} (bundle {}): control plane nodes one by one, then {batch} workers at a time",
+            short(bundle)
+        ),
+        Action::ClusterUpgradeStop { cluster, upgrade } => {
+            format!("stop upgrade {} of cluster {cluster}", short(upgrade))
+        }
         Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
         other => of_trust(other),
     }

@@ -137,6 +137,9 @@ pub struct Kubeadm {
     pub verb: KubeadmVerb,
     /// The version of Kubernetes.
     pub version: Version,
+    /// The tree whose kubeadm runs; none where it is the selected one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<RelPath>,
     /// Its configuration in the cluster's directory; none where it takes none.
     pub config: Option<RelPath>,
     /// Names of preflight findings that are passed over: never `all`.
@@ -196,8 +199,11 @@ pub enum HostAction {
         /// Which.
         unit: HostUnit,
     },
-    /// Imports images of the selected tree into qb's container runtime. Check: it has them.
+    /// Imports images of a tree into qb's container runtime. Check: it has them.
     Images {
+        /// The tree; none where it is the selected one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tree: Option<RelPath>,
         /// Files below `images/` of the tree that are left out.
         without: Vec<String>,
         /// The pause image that must be there afterwards.
@@ -220,10 +226,31 @@ pub enum HostAction {
     },
     /// Runs kubeadm; see [`KubeadmVerb`] for its checks.
     Kubeadm(Kubeadm),
+    /// Keeps how the node is before an upgrade: the selected tree and the files that an upgrade changes.
+    /// Check: it is kept for this tree.
+    Keep {
+        /// The tree that the upgrade brings.
+        tree: RelPath,
+    },
+    /// Brings the node back to what was kept, if it was kept for this tree: files, selected tree, both units;
+    /// then waits until the versions found are those. Check: nothing is kept for it.
+    GoBack {
+        /// The tree that the upgrade brought.
+        tree: RelPath,
+        /// The node's name in Kubernetes.
+        name: HostName,
+        /// IP address and port of its own API server, if it has one.
+        server: Option<String>,
+        /// Longest wait in seconds, for each of the two.
+        limit_s: u16,
+    },
     /// Waits until this node's own API server says that it is ready. Check: it says so.
     AwaitApi {
         /// IP address and port.
         server: String,
+        /// The version that it must be of; none where any will do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Version>,
         /// Longest wait in seconds.
         limit_s: u16,
     },
@@ -254,7 +281,7 @@ impl HostAction {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Fit | Self::Compare => "check",
-            Self::Record => "record",
+            Self::Record | Self::Keep { .. } => "record",
             Self::Select { .. } | Self::Plugins => "bundle",
             Self::Files { .. } => "files",
             Self::Settings { .. } => "kernel",
@@ -270,6 +297,7 @@ impl HostAction {
             Self::PublishAuthority => "publish",
             Self::Clean => "clean",
             Self::Remove { .. } => "remove",
+            Self::GoBack { .. } => "return",
         }
     }
 }

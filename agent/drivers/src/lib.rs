@@ -123,6 +123,18 @@ pub enum DriverError {
         /// What is needed.
         want: String,
     },
+    /// The bundle lacks a program that this version cannot do without.
+    #[error(
+        "the bundle holds no {program}, without which {driver} {version} makes no control plane node: put the program into the bundle's folder, then `qb bundle build` and `qb bundle push` again"
+    )]
+    Lacks {
+        /// The driver.
+        driver: &'static str,
+        /// Its version.
+        version: Version,
+        /// Path of the program in the tree.
+        program: &'static str,
+    },
     /// A path would not be clean.
     #[error("driver: {0}")]
     Path(#[from] PathError),
@@ -171,6 +183,12 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// A [`DriverError`] if the order makes no sense for this driver or host.
     fn compile(&self, order: &Assignment, observed: &Observed) -> Result<Vec<Step>, DriverError>;
+
+    /// What takes back an order that failed, for stages that are not tried again and again.
+    ///
+    /// # Errors
+    /// As of [`Driver::compile`].
+    fn way_back(&self, order: &Assignment) -> Result<Option<host_step::HostAction>, DriverError>;
 }
 
 /// Compares the bundle at hand, if there is one, with the order and the host.

@@ -16,6 +16,7 @@ use qb_model::assignment::{Assignment, Member, Stage};
 use qb_model::ids::{Digest, NodeId, Version};
 use qb_model::preflight::{Port, Proto, Requirements};
 
+use crate::host_step::HostAction;
 use crate::path::RelPath;
 use crate::step::{ConfigCheck, SecretFiles, StandIn, Step, StepAction, TlsFiles};
 use crate::{Driver, DriverError, Observed, bundle};
@@ -69,6 +70,10 @@ impl Driver for Rehearsal {
         Err(DriverError::Version { driver: NAME, version: version.clone(), takes: "versions 1.x.y" })
     }
 
+    fn way_back(&self, _: &Assignment) -> Result<Option<HostAction>, DriverError> {
+        Ok(None)
+    }
+
     fn compile(&self, order: &Assignment, observed: &Observed) -> Result<Vec<Step>, DriverError> {
         if order.driver.as_str() != NAME {
             return Err(DriverError::OtherDriver { driver: NAME, wanted: order.driver.clone() });
@@ -84,6 +89,7 @@ impl Driver for Rehearsal {
             Stage::Initialize => stage.initialize()?,
             Stage::Join => stage.join()?,
             Stage::Leave => stage.leave()?,
+            Stage::Upgrade => return Err(stage.refuse("a rehearsal does not: it has one version")),
         };
         Ok((1..).zip(actions).map(|(id, (title, action))| Step { id, title, action }).collect())
     }

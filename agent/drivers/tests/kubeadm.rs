@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use qb_drivers::host_step::HostAction;
+use qb_drivers::bundle::{Artifact, ArtifactKind, Chunks, FORMAT, Manifest, Place};
+use qb_drivers::host_step::{HostAction, HostUnit, KubeadmVerb};
 use qb_drivers::{Driver, DriverError, Observed, Step, StepAction, driver, render};
 use qb_model::action::NodeRole;
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
-use qb_model::ids::{Digest, Generation, NodeId, SiteId};
+use qb_model::ids::{Digest, Generation, Millis, NodeId, SiteId};
 
 fn kubeadm() -> &'static dyn Driver {
     driver(&"kubeadm".parse().unwrap()).unwrap()
@@ -54,20 +55,31 @@ fn order(node: u8, stage: Stage, version: &str) -> Assignment {
 
 /// How hosts of that version's time are: with the control groups of the first version once as well.
 fn observed(version: &str) -> Observed {
-    Observed { cgroup: Some(if version == "1.28.4" { 2 } else { 1 }), nested: true, ..Observed::default() }
+    Observed {
+        cgroup: Some(if version.starts_with("1.28.") { 2 } else { 1 }),
+        nested: true,
+        ..Observed::default()
+    }
 }
 
 #[test]
 fn plans_are_the_golden_ones() {
     let whole = [
-        ("first", 1, vec![Stage::Prepare, Stage::Initialize, Stage::Leave]),
-        ("control-plane", 2, vec![Stage::Prepare, Stage::Join, Stage::Leave]),
-        ("worker", 4, vec![Stage::Prepare, Stage::Join, Stage::Leave]),
+        ("first", 1, vec![Stage::Prepare, Stage::Initialize, Stage::Upgrade, Stage::Leave]),
+        ("control-plane", 2, vec![Stage::Prepare, Stage::Join, Stage::Upgrade, Stage::Leave]),
+        ("worker", 4, vec![Stage::Prepare, Stage::Join, Stage::Upgrade, Stage::Leave]),
     ];
     let mut wrong = Vec::new();
     for version in ["1.20.2", "1.28.4", "1.36.2"] {
         for (role, node, stages) in &whole {
             for stage in stages {
+                // What a node is brought to is the patch release after the one that it has.
+                let version = match (stage, version) {
+                    (Stage::Upgrade, "1.20.2") => "1.20.3",
+                    (Stage::Upgrade, "1.28.4") => "1.28.5",
+                    (Stage::Upgrade, _) => "1.36.3",
+                    (_, version) => version,
+                };
                 let name = format!("kubeadm-{version}-{role}-{}.txt", stage.word());
                 let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
                 let order = order(*node, *stage, version);
@@ -108,6 +120,49 @@ fn orders_that_make_no_sense_are_refused() {
     assert!(kubeadm().compile(&leaving, &Observed::default()).is_ok());
 }
 
+/// A bundle of plain files.
+fn bundle(version: &str, paths: &[&str]) -> Manifest {
+    let file = |path: &str| Artifact {
+        name: path.replace(['/', '.'], "-").parse().unwrap(),
+        kind: ArtifactKind::File(Place { path: path.parse().unwrap(), executable: true }),
+        sha256: Digest([1; 32]),
+        size: 1,
+        unpacked: 1,
+    };
+    Manifest {
+        v: FORMAT,
+        name: "kubeadm".parse().unwrap(),
+        driver: "kubeadm".parse().unwrap(),
+        version: version.parse().unwrap(),
+        channel: "stable".parse().unwrap(),
+        arch: "x86_64".to_owned(),
+        created_ms: Millis(0),
+        min_agent: "0.1.0".parse().unwrap(),
+        chunks: Chunks { size: 32, sha256: Digest([2; 32]) },
+        artifacts: paths.iter().map(|path| file(path)).collect(),
+    }
+}
+
+#[test]
+fn a_bundle_without_crictl_makes_no_old_control_plane_node() {
+    let compile = |version: &str, node, paths: &[&str]| {
+        let bundle = Some(bundle(version, paths));
+        let observed = Observed { bundle, arch: "x86_64".to_owned(), ..Observed::default() };
+        kubeadm().compile(&order(node, Stage::Prepare, version), &observed).map(drop)
+    };
+    let lacks = |result| matches!(result, Err(DriverError::Lacks { program: "bin/crictl", .. }));
+    assert!(lacks(compile("1.20.2", 1, &["bin/kubeadm"])));
+    assert!(lacks(compile("1.30.1", 2, &["bin/kubeadm"])));
+    assert_eq!(compile("1.20.2", 1, &["bin/kubeadm", "bin/crictl"]), Ok(()));
+    assert_eq!(compile("1.20.2", 4, &["bin/kubeadm"]), Ok(()), "a worker asks for no images");
+    assert_eq!(compile("1.31.0", 1, &["bin/kubeadm"]), Ok(()), "kubeadm speaks to the runtime itself");
+    // What an archive holds is not known before it is unpacked.
+    let mut packed = bundle("1.20.2", &["bin/kubeadm"]);
+    packed.artifacts[0].kind = ArtifactKind::Tar;
+    let observed = Observed { bundle: Some(packed), ..Observed::default() };
+    assert!(kubeadm().compile(&order(1, Stage::Prepare, "1.20.2"), &observed).is_ok());
+}
+
 #[test]
 fn a_host_is_looked_at_and_written_down_before_it_is_touched() {
     let steps = kubeadm().compile(&order(1, Stage::Prepare, "1.20.2"), &Observed::default()).unwrap();
@@ -120,6 +175,65 @@ fn a_host_is_looked_at_and_written_down_before_it_is_touched() {
         let steps = kubeadm().compile(&order(1, stage, "1.20.2"), &Observed::default()).unwrap();
         let last = &steps.last().unwrap().action;
         assert!(matches!(last, StepAction::Host { host: HostAction::Sync }), "{last:?}");
+    }
+}
+
+fn kubeadm_way_back(node: u8, stage: Stage) -> Option<HostAction> {
+    kubeadm().way_back(&order(node, stage, "1.20.3")).unwrap()
+}
+
+#[test]
+fn an_upgrade_changes_nothing_before_all_is_here_and_the_kubelet_last() {
+    let at = |node: u8, wanted: fn(&StepAction) -> bool| {
+        let steps = kubeadm().compile(&order(node, Stage::Upgrade, "1.20.3"), &Observed::default()).unwrap();
+        steps.iter().position(|s| wanted(&s.action))
+    };
+    let verb = |action: &StepAction| match action {
+        StepAction::Host { host: HostAction::Kubeadm(run) } => Some(run.verb),
+        _ => None,
+    };
+    for (node, applies, rules) in [(1, true, true), (2, false, true), (4, false, false)] {
+        let steps = kubeadm().compile(&order(node, Stage::Upgrade, "1.20.3"), &Observed::default()).unwrap();
+        let verbs: Vec<KubeadmVerb> = steps.iter().filter_map(|s| verb(&s.action)).collect();
+        let wanted = if applies { KubeadmVerb::UpgradeApply } else { KubeadmVerb::UpgradeNode };
+        assert_eq!(verbs, [wanted], "node {node}");
+        let unpack = at(node, |a| matches!(a, StepAction::Unpack { .. }));
+        let images = at(node, |a| matches!(a, StepAction::Host { host: HostAction::Images { .. } }));
+        let run = at(node, |a| matches!(a, StepAction::Host { host: HostAction::Kubeadm(_) }));
+        let kubelet = at(node, |a| {
+            matches!(a, StepAction::Host { host: HostAction::Start { unit: HostUnit::Kubelet } })
+        });
+        let ready = at(node, |a| matches!(a, StepAction::Host { host: HostAction::AwaitNode { .. } }));
+        assert!(unpack.is_some(), "node {node}");
+        let select = at(node, |a| matches!(a, StepAction::Host { host: HostAction::Select { .. } }));
+        let kept = at(node, |a| matches!(a, StepAction::Host { host: HostAction::Keep { .. } }));
+        assert!(unpack < kept && kept < images && images < run, "node {node}");
+        assert!(run < select && select < kubelet && kubelet < ready, "node {node}");
+        // Before anything is switched, images and kubeadm are taken from the new tree by name; the way
+        // back knows the same tree.
+        let mut trees = Vec::new();
+        for step in &steps {
+            match &step.action {
+                StepAction::Host { host: HostAction::Images { tree, .. } } => {
+                    trees.push(tree.clone().unwrap())
+                }
+                StepAction::Host { host: HostAction::Kubeadm(run) } => trees.push(run.tree.clone().unwrap()),
+                StepAction::Host { host: HostAction::Select { tree } | HostAction::Keep { tree } } => {
+                    trees.push(tree.clone());
+                }
+                _ => {}
+            }
+        }
+        let back = kubeadm_way_back(node, Stage::Upgrade);
+        let Some(HostAction::GoBack { tree, server, .. }) = back else { panic!("node {node}: no way back") };
+        trees.push(tree);
+        assert!(trees.len() == 5 && trees.windows(2).all(|two| two[0] == two[1]), "node {node}: {trees:?}");
+        assert_eq!(server.is_some(), rules, "node {node}");
+        for stage in [Stage::Prepare, Stage::Join, Stage::Leave] {
+            assert_eq!(kubeadm_way_back(node, stage), None, "they are tried again and again");
+        }
+        let gate = at(node, |a| matches!(a, StepAction::Host { host: HostAction::AwaitApi { .. } }));
+        assert_eq!(gate, rules.then_some(0), "node {node}");
     }
 }
 
@@ -136,7 +250,7 @@ proptest! {
         (order.node, order.role) = (node.node, node.role);
         order.members = members;
         let observed = Observed { nested, cgroup: Some(1 + minor as u8 % 2), ..Observed::default() };
-        for stage in [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Leave] {
+        for stage in [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Upgrade, Stage::Leave] {
             order.stage = stage;
             let Ok(steps) = kubeadm().compile(&order, &observed) else {
                 prop_assert!(matches!(stage, Stage::Initialize | Stage::Join));

@@ -384,6 +384,7 @@ impl Exec {
                 title: "run the order".to_owned(),
                 text: format!("the executor stopped: {error}"),
                 remedy: "it is run again; if it stays, `qb support bundle`".to_owned(),
+                returned: false,
             })
         })
     }
@@ -468,6 +469,10 @@ impl Exec {
     /// # Errors
     /// Why the API server could not be asked, for the member's own state.
     pub async fn nodes(&self, cluster: &Name) -> Result<Vec<ClusterNode>, String> {
+        if self.is_real(cluster) {
+            // It knows its nodes by name alone, and its credential is for helpers: who rules asks it.
+            return Err(format!("a real cluster tells its nodes itself: qb kubectl {cluster} -- get nodes"));
+        }
         let client = self.client(cluster).map_err(|e| format!("{cluster}: {e}"))?;
         let answer = client.call(Method::GET, "/nodes", Vec::new(), NODES_LIMIT).await;
         let (status, body) = answer.map_err(|e| e.to_string())?;

@@ -90,6 +90,16 @@ fn pretty_name(os_release: &str) -> String {
     line.unwrap_or("Linux").trim().trim_matches('"').chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
+/// What a driver asks of the ground under it: the version of the control groups, and whether the machine
+/// is itself a container.
+pub(crate) fn ground(root: &Path) -> (Option<u8>, bool) {
+    // The second version has this file at its root; mixed hosts have the first one's controllers.
+    let second = root.join("sys/fs/cgroup/cgroup.controllers").exists();
+    // systemd writes down what kind of container it is in.
+    let nested = root.join("run/systemd/container").exists();
+    (Some(if second { 2 } else { 1 }), nested)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -117,14 +127,4 @@ mod tests {
         assert_eq!(pretty_name("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"), "Debian GNU/Linux 12");
         assert_eq!(pretty_name(""), "Linux");
     }
-}
-
-/// What a driver asks of the ground under it: the version of the control groups, and whether the machine
-/// is itself a container.
-pub(crate) fn ground(root: &Path) -> (Option<u8>, bool) {
-    // The second version has this file at its root; mixed hosts have the first one's controllers.
-    let second = root.join("sys/fs/cgroup/cgroup.controllers").exists();
-    // systemd writes down what kind of container it is in.
-    let nested = root.join("run/systemd/container").exists();
-    (Some(if second { 2 } else { 1 }), nested)
 }

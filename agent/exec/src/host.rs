@@ -16,8 +16,10 @@
 //! | `units.rs`, `unit.rs` | what is asked of systemd; the two units of a cluster |
 //! | `fit.rs`, `ours.rs`, `place.rs` | who else lives here; which files are ours; writing them |
 //! | `images.rs`, `kubeadm.rs`, `secret.rs`, `api.rs`, `etcd.rs` | images, kubeadm, join secrets, kubectl, etcdctl |
+//! | `kept.rs` | how a node was before an upgrade, and the way back |
 //! | `leaver.rs` | takes another node out |
 //! | `network.rs`, `network/` | the pod network, kept over restarts |
+//! | `settings.rs`, `record.rs`, `clean.rs` | the kernel; how the host was; taking the cluster off it |
 //!
 //! # An action
 //! One file for each kind, with `pub(super) async fn check(host: &Host, ...) -> Result<bool, StepError>`,
@@ -27,20 +29,24 @@
 //! which follow no links; programs through [`Host::programs`]; units through [`Host::units`].
 
 pub(crate) mod api;
+pub(crate) mod clean;
 mod etcd;
 mod fit;
 pub(crate) mod helper;
 pub(crate) mod images;
+mod kept;
 mod kubeadm;
 pub(crate) mod leaver;
 pub(crate) mod network;
 pub(crate) mod order;
 pub(crate) mod ours;
 pub(crate) mod place;
+pub(crate) mod record;
 pub(crate) mod redact;
 pub(crate) mod run;
 pub(crate) mod runner;
 mod secret;
+pub(crate) mod settings;
 pub(crate) mod tell;
 mod unit;
 pub(crate) mod units;
@@ -84,6 +90,8 @@ pub(crate) struct Host {
 pub(crate) fn limit(action: &HostAction) -> Duration {
     match action {
         HostAction::Kubeadm(run) => Duration::from_secs(run.limit_s.into()) + MARGIN,
+        // Its server, then its node.
+        HostAction::GoBack { limit_s, .. } => LIMIT + Duration::from_secs((*limit_s).into()) * 2 + MARGIN,
         HostAction::AwaitApi { limit_s, .. } | HostAction::AwaitNode { limit_s, .. } => {
             Duration::from_secs((*limit_s).into()) + MARGIN
         }
@@ -103,19 +111,24 @@ async fn check(host: &Host, action: &HostAction) -> Result<bool, StepError> {
         HostAction::Enable { unit } => unit::is_enabled(host, *unit).await,
         HostAction::Start { unit } => unit::runs(host, *unit).await,
         HostAction::Stop { unit } => unit::is_stopped(host, *unit).await,
-        HostAction::Images { without, pause } => images::are_there(host, without, pause).await,
+        HostAction::Images { tree, without, pause } => {
+            images::are_there(host, &images::Wanted { tree: tree.as_ref(), without, pause }).await
+        }
         HostAction::Network(network) => network::check(host, network).await,
         HostAction::PlaceSecret { secret, discovery } => secret::is_placed(host, secret, discovery),
         HostAction::DropSecret { paths } => secret::is_dropped(host, paths),
         HostAction::Kubeadm(run) => kubeadm::is_done(host, run),
-        HostAction::AwaitApi { server, .. } => api::is_ready(host, server).await,
+        HostAction::AwaitApi { server, version, .. } => api::is_ready(host, server, version.as_ref()).await,
         HostAction::AwaitNode { name, version, .. } => Ok(api::is_node(host, name, version).await),
         HostAction::Manifests => api::are_applied(host),
         HostAction::Sync => Ok(false),
         HostAction::PublishAuthority => Err(elsewhere()),
-        HostAction::Record | HostAction::Settings { .. } | HostAction::Clean | HostAction::Compare => {
-            Err(missing())
-        }
+        HostAction::Keep { tree } => kept::is_kept(host, tree),
+        HostAction::GoBack { tree, .. } => kept::is_back(host, tree),
+        HostAction::Record => record::check(host),
+        HostAction::Settings { modules, sysctls } => settings::check(host, modules, sysctls),
+        HostAction::Clean => clean::check(host).await,
+        HostAction::Compare => clean::check_compared(host).await,
     }
 }
 
@@ -131,21 +144,30 @@ async fn apply(host: &Host, action: &HostAction) -> Result<(), StepError> {
         HostAction::Enable { unit } => unit::enable(host, *unit).await,
         HostAction::Start { unit } => unit::start(host, *unit).await,
         HostAction::Stop { unit } => unit::stop(host, *unit).await,
-        HostAction::Images { without, pause } => images::import(host, without, pause).await,
+        HostAction::Images { tree, without, pause } => {
+            images::import(host, &images::Wanted { tree: tree.as_ref(), without, pause }).await
+        }
         HostAction::Network(network) => network::apply(host, network).await,
         HostAction::PlaceSecret { secret, discovery } => secret::place(host, secret, discovery),
         HostAction::DropSecret { paths } => secret::drop_all(host, paths),
         HostAction::Kubeadm(run) => kubeadm::run(host, run).await,
-        HostAction::AwaitApi { server, limit_s } => api::await_ready(host, server, *limit_s).await,
+        HostAction::AwaitApi { server, version, limit_s } => {
+            api::await_ready(host, server, version.as_ref(), *limit_s).await
+        }
         HostAction::AwaitNode { name, version, limit_s } => {
             api::await_node(host, name, version, *limit_s).await
         }
         HostAction::Manifests => api::apply_manifests(host).await,
         HostAction::Sync => kubeadm::sync(host),
         HostAction::PublishAuthority => Err(elsewhere()),
-        HostAction::Record | HostAction::Settings { .. } | HostAction::Clean | HostAction::Compare => {
-            Err(missing())
+        HostAction::Keep { tree } => kept::keep(host, tree),
+        HostAction::GoBack { tree, name, server, limit_s } => {
+            kept::go_back(host, tree, name, server.as_deref(), *limit_s).await
         }
+        HostAction::Record => record::apply(host).await,
+        HostAction::Settings { modules, sysctls } => settings::apply(host, modules, sysctls).await,
+        HostAction::Clean => clean::apply(host).await,
+        HostAction::Compare => clean::apply_compared(host).await,
     }
 }
 
@@ -154,6 +176,6 @@ fn elsewhere() -> StepError {
     StepError::damaged("the helper's order")
 }
 
-fn missing() -> StepError {
-    StepError::new("this executor cannot do that yet", "install a newer qb-agent package")
-}
+#[cfg(test)]
+#[path = "host/actions_tests.rs"]
+mod actions_tests;

@@ -16,7 +16,7 @@ use qb_model::ids::{Digest, Millis, Name};
 use qb_model::limits::CERTIFICATE_MS;
 use qb_model::trust::{Admin, TrustEntry, TrustState};
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer,
     KeyUsagePurpose, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
@@ -247,7 +247,7 @@ impl Authority {
         if !pki::is_authority(self.certificate.as_bytes()) {
             return Err(PkiError::Damaged("the authority's certificate").into());
         }
-        let key = KeyPair::from_pem(self.key.expose_secret()).map_err(PkiError::from)?;
+        let key = pki::signing_key(self.key.expose_secret())?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, key).map_err(PkiError::from)?;
         let expires = now.plus(CERTIFICATE_MS - EARLIER_MS);
         let mut params = params(granted.admin(), granted.role())?;

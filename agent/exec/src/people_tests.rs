@@ -7,6 +7,7 @@ use qb_model::charter::{Charter, CharterBody, Founder};
 use qb_model::document::{Document as _, Grant, GrantScope};
 use qb_model::dsse::{SecretKey, Signer as _};
 use qb_model::ids::{NodeId, Nonce16, PublicKey};
+use rcgen::KeyPair;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -75,7 +76,7 @@ impl Machine {
 }
 
 fn request_for(params: CertificateParams) -> Vec<u8> {
-    let key = KeyPair::generate().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
     params.serialize_request(&key).unwrap().der().to_vec()
 }
 

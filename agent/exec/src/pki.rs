@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
 
 use crate::clock;
 
@@ -51,6 +52,41 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// A new key, PEM.
 pub(crate) fn new_key() -> Result<SecretString, PkiError> {
     Ok(KeyPair::generate()?.serialize_pem().into())
+}
+
+/// The key of an authority, PEM: of our own kind, or RSA as kubeadm writes it (PKCS #1), which the library
+/// for certificates does not read without its frame.
+pub(crate) fn signing_key(pem: &str) -> Result<KeyPair, PkiError> {
+    let damaged = |_| PkiError::Damaged("the authority's key");
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(damaged)?;
+    let framed = match &key {
+        PrivateKeyDer::Pkcs1(inner) => PrivateKeyDer::Pkcs8(in_pkcs8(inner.secret_pkcs1_der()).into()),
+        _ => return Ok(KeyPair::try_from(&key)?),
+    };
+    Ok(KeyPair::try_from(&framed)?)
+}
+
+/// An RSA key in the frame that says so: version 0, rsaEncryption without parameters, the key.
+fn in_pkcs8(key: &[u8]) -> Vec<u8> {
+    const HEAD: [u8; 18] = [2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+    let mut inside = Zeroizing::new(HEAD.to_vec());
+    der(&mut inside, 4, key);
+    let mut all = Vec::new();
+    der(&mut all, 0x30, &inside);
+    all
+}
+
+/// Appends a value with its tag and length.
+fn der(to: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    to.push(tag);
+    let len = value.len().to_be_bytes();
+    let len = &len[len.iter().position(|b| *b != 0).unwrap_or(len.len() - 1)..];
+    if len.len() > 1 || len[0] > 0x7f {
+        // At most 8 bytes.
+        to.push(0x80 | len.len() as u8);
+    }
+    to.extend_from_slice(len);
+    to.extend_from_slice(value);
 }
 
 /// The certificate of an authority called `name`.

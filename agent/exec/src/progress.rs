@@ -55,6 +55,8 @@ pub struct StageError {
     pub text: String,
     /// What to do.
     pub remedy: String,
+    /// Whether everything is again as it was before the order: it is not tried again.
+    pub returned: bool,
 }
 
 /// Why a step failed.

@@ -97,7 +97,8 @@ impl Exec {
             }
             Err(error) => {
                 tell(StepState::Failed, &error.text);
-                Err(StageError { step: 1, title: title.clone(), text: error.text, remedy: error.remedy })
+                let StepError { text, remedy } = error;
+                Err(StageError { step: 1, title: title.clone(), text, remedy, returned: false })
             }
         }
     }

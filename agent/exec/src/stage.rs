@@ -67,18 +67,21 @@ pub(crate) async fn run(inner: Arc<Inner>, run: Run) -> Result<StageDone, StageE
         title: "take the order".to_owned(),
         text: e.text,
         remedy: e.remedy,
+        returned: false,
     };
     let (mut context, steps) = begin(inner, run).map_err(before)?;
     context.progress.send_replace(steps.iter().map(waiting).collect());
     for step in &steps {
         if let Err(error) = context.step(step).await {
-            context.note(step.id, StepState::Failed, &error.text);
-            return Err(StageError {
-                step: step.id,
-                title: step.title.clone(),
-                text: error.text,
-                remedy: error.remedy,
-            });
+            let stopped = context.point().is_err();
+            let back = if stopped { Ok(false) } else { context.go_back(step.id, &error.text).await };
+            let (text, remedy, returned) = match back {
+                Ok(returned) => (error.text, error.remedy, returned),
+                // What the node is now is neither: it is tried again, and said to be so.
+                Err(back) => (format!("{}; going back: {}", error.text, back.text), back.remedy, false),
+            };
+            context.note(step.id, StepState::Failed, &text);
+            return Err(StageError { step: step.id, title: step.title.clone(), text, remedy, returned });
         }
         context.note(step.id, StepState::Done, "");
     }
@@ -177,6 +180,17 @@ impl Context {
             "it was done, but the check afterwards fails",
             "run the order again; if it stays, `qb doctor`",
         ))
+    }
+
+    /// Takes back what the order changed, where its driver has a way back. Whether it has.
+    async fn go_back(&self, id: u16, why: &str) -> Result<bool, StepError> {
+        let Some(driver) = driver(&self.order.driver) else { return Ok(false) };
+        let way = driver.way_back(&self.order);
+        let Some(way) = way.map_err(|e| StepError::new(e.to_string(), "nothing was changed"))? else {
+            return Ok(false);
+        };
+        tracing::warn!(cluster = %self.order.cluster, "going back to how the node was: {why}");
+        steps::go_back(self, id, &way).await.map(|()| true)
     }
 
     /// A place where a run may end: held, given up, or killed.

@@ -51,6 +51,11 @@ pub(crate) fn is_verified(action: &StepAction) -> bool {
     matches!(action, StepAction::Host { host } if *host != HostAction::PublishAuthority)
 }
 
+/// Takes an order back. `id` as of [`apply`].
+pub(crate) async fn go_back(context: &Context, id: u16, way: &HostAction) -> Result<(), StepError> {
+    host::apply(context, id, way).await
+}
+
 /// Brings it about. `id` is the step's number, under which a long wait says what it waits for.
 pub(crate) async fn apply(context: &mut Context, id: u16, action: &StepAction) -> Result<(), StepError> {
     match action {

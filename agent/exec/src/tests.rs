@@ -87,7 +87,7 @@ impl Site {
         let generation = match stage {
             Stage::Prepare => 1,
             Stage::Initialize | Stage::Join => 2,
-            Stage::Leave => 3,
+            Stage::Leave | Stage::Upgrade => 3,
         };
         let cites = Citation { digest: Digest([7; 32]), index: 12 };
         Assignment {

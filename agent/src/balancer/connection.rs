@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
@@ -39,15 +40,18 @@ impl Noted {
         Some(self.last.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
-    fn age_ms(&self) -> u64 {
-        self.now().saturating_sub(self.last.load(Ordering::Relaxed))
+    /// Whether nothing was noted for a while, of which the time before `since` does not count.
+    fn is_quiet(&self, since: Instant, quiet: Duration) -> bool {
+        let noted = self.began + Duration::from_millis(self.last.load(Ordering::Relaxed));
+        noted.max(since).elapsed() >= quiet
     }
 }
 
-/// A stream that notes when bytes are read from it.
+/// A server's stream: it is noted when bytes come.
 struct Heard<'a> {
     stream: &'a mut TcpStream,
-    notes: [Option<&'a Noted>; 2],
+    /// Of this connection, and of the server.
+    notes: [&'a Noted; 2],
 }
 
 impl AsyncRead for Heard<'_> {
@@ -59,7 +63,7 @@ impl AsyncRead for Heard<'_> {
         let before = to.filled().len();
         let read = Pin::new(&mut *self.stream).poll_read(cx, to);
         if to.filled().len() > before {
-            self.notes.iter().flatten().for_each(|noted| noted.note());
+            self.notes.iter().for_each(|noted| noted.note());
         }
         read
     }
@@ -107,14 +111,13 @@ pub(super) fn reset(stream: TcpStream) {
 
 /// Passes bytes on until an end closes, or the verdict ends it.
 pub(super) async fn pass(mut client: TcpStream, mut server: TcpStream, link: Link) -> End {
-    let moved = Noted::new(Instant::now());
+    let spoke = Noted::new(Instant::now());
     let end = {
-        let mut from_client = Heard { stream: &mut client, notes: [Some(&moved), None] };
-        let mut from_server = Heard { stream: &mut server, notes: [Some(&moved), Some(&*link.heard)] };
-        let copied = copy_bidirectional_with_sizes(&mut from_client, &mut from_server, BUFFER, BUFFER);
+        let mut from_server = Heard { stream: &mut server, notes: [&spoke, &*link.heard] };
+        let copied = copy_bidirectional_with_sizes(&mut client, &mut from_server, BUFFER, BUFFER);
         tokio::select! {
             copied = copied => copied.map(|_| End::Own).map_err(drop),
-            end = ended(link.verdict, &moved) => Ok(end),
+            end = ended(link.verdict, &spoke) => Ok(end),
         }
     };
     match end {
@@ -129,8 +132,7 @@ pub(super) async fn pass(mut client: TcpStream, mut server: TcpStream, link: Lin
 }
 
 /// Ready when the verdict ends a connection.
-async fn ended(mut verdict: watch::Receiver<Verdict>, moved: &Noted) -> End {
-    let quiet_ms = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX);
+async fn ended(mut verdict: watch::Receiver<Verdict>, spoke: &Noted) -> End {
     let mut drains: Option<Instant> = None;
     loop {
         let now = *verdict.borrow_and_update();
@@ -145,7 +147,8 @@ async fn ended(mut verdict: watch::Receiver<Verdict>, moved: &Noted) -> End {
             }
             Verdict::Drain => {
                 let since = *drains.get_or_insert_with(Instant::now);
-                if moved.age_ms() >= quiet_ms || since.elapsed() >= DRAIN_LIMIT {
+                // Only the server's bytes count: one that answers nothing would be asked on and on.
+                if spoke.is_quiet(since, QUIET) || since.elapsed() >= DRAIN_LIMIT {
                     return End::Drained;
                 }
                 tokio::select! {
@@ -154,6 +157,55 @@ async fn ended(mut verdict: watch::Receiver<Verdict>, moved: &Noted) -> End {
                     () = sleep(TICK) => {}
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many virtual milliseconds a drained connection ends whose server speaks every 20 ms for
+    /// so long.
+    async fn drained_after(speaks: Duration) -> u128 {
+        let began = Instant::now();
+        let spoke = Noted::new(began);
+        let (_verdict, told) = watch::channel(Verdict::Drain);
+        let speaking = async {
+            while began.elapsed() < speaks {
+                sleep(Duration::from_millis(20)).await;
+                spoke.note();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            end = ended(told, &spoke) => assert_eq!(end, End::Drained),
+            () = speaking => {}
+        }
+        began.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_connection_ends_when_its_server_is_silent_and_soon_in_any_case() {
+        let (quiet, tick, limit) = (QUIET.as_millis(), TICK.as_millis(), DRAIN_LIMIT.as_millis());
+        for (speaks, least, most) in [
+            (Duration::ZERO, quiet, quiet + tick),
+            (Duration::from_millis(300), 300 + quiet, 320 + quiet + tick),
+            (2 * DRAIN_LIMIT, limit, limit + tick),
+        ] {
+            let after = drained_after(speaks).await;
+            assert!((least..=most).contains(&after), "{speaks:?}: {after} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_that_is_gone_drains_and_one_that_cuts_stays() {
+        let spoke = Noted::new(Instant::now());
+        for (last, want) in
+            [(Verdict::Keep, End::Drained), (Verdict::Drain, End::Drained), (Verdict::Cut, End::Cut)]
+        {
+            let told = watch::channel(last).1;
+            assert_eq!(ended(told, &spoke).await, want, "{last:?}");
         }
     }
 }

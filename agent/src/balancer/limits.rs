@@ -25,8 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// A server that sent a byte within this time is not cut: two looks may be lost where a stream goes on.
 /// Shorter than the shortest time from the last byte of a silent host to the second miss.
 pub const FRESH: Duration = Duration::from_millis(200);
-/// A connection that is drained ends as soon as nothing went over it for this long: what was asked is
-/// answered by then.
+/// A connection that is drained ends as soon as its server said nothing for this long: what was asked is
+/// answered by then, or never.
 pub const QUIET: Duration = Duration::from_millis(100);
 /// A drained connection ends after this time in any case.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(1);

@@ -64,7 +64,8 @@ struct Repeated<T> {
 
 struct Connection {
     server: usize,
-    moved: Ms,
+    /// When its server said something.
+    spoke: Ms,
     drained: Option<Ms>,
 }
 
@@ -166,7 +167,7 @@ impl World {
             }
             Verdict::Drain => {
                 let since = *connection.drained.get_or_insert(now);
-                now - connection.moved >= ms(QUIET) || now - since >= ms(DRAIN_LIMIT)
+                now - connection.spoke.max(since) >= ms(QUIET) || now - since >= ms(DRAIN_LIMIT)
             }
             Verdict::Cut => true,
         };
@@ -200,7 +201,7 @@ impl World {
         if self.connects(left[0]).1 {
             let look = Look { began: self.at(), answered: true };
             self.pool.looked(&server(left[0]), look);
-            self.clients[c].connection = Some(Connection { server: left[0], moved: now, drained: None });
+            self.clients[c].connection = Some(Connection { server: left[0], spoke: now, drained: None });
             return;
         }
         self.pool.failed(&server(left[0]), self.at());
@@ -226,7 +227,7 @@ impl World {
             let before = client.sent.len();
             client.sent.retain(|(_, answer)| !(answers && answer.is_some_and(|at| at <= now)));
             if client.sent.len() < before {
-                connection.moved = now;
+                connection.spoke = now;
                 self.pool.heard(&server(connection.server), At::from_millis(now));
                 client.success = now;
             }

@@ -102,17 +102,20 @@ pub fn reaches(peers: &BTreeMap<NodeId, Peer>, mirror: bool) -> bool {
 
 /// What to ask for next, and whom.
 pub fn next(view: &View<'_>) -> Vec<(u32, Source)> {
-    let ring = ring(view);
-    let mut wanted: Vec<(Rank, [u8; 32], u32)> = (0..view.chunks)
+    let seeds: BTreeMap<NodeId, u64> =
+        view.peers.keys().chain([&view.me]).map(|id| (*id, seed(view.bundle, id))).collect();
+    let of = |id: &NodeId| seeds.get(id).copied().unwrap_or_default();
+    let (ring, mine) = (ring(view).into_iter().map(|id| (of(&id), id)).collect::<Vec<_>>(), of(&view.me));
+    let mut wanted: Vec<(Rank, u64, u32)> = (0..view.chunks)
         .filter(|chunk| !view.have.has(*chunk) && !view.asked.contains_key(chunk))
-        .filter_map(|chunk| Some((rank(view, &ring, chunk)?, score(view.bundle, &view.me, chunk), chunk)))
+        .filter_map(|chunk| Some((rank(view, &ring, chunk)?, score(mine, chunk), chunk)))
         .collect();
     // By score: two nodes with the same needs do not ask in the same order.
     wanted.sort_unstable();
     let mut load = Load::of(view);
     let mut asks = Vec::new();
     for (rank, _, chunk) in wanted {
-        if let Some(source) = source(view, rank, chunk, &load) {
+        if let Some(source) = source(view, (rank, chunk), &load, &of) {
             load.add(view, source);
             asks.push((chunk, source));
         }
@@ -132,7 +135,7 @@ fn live(view: &View<'_>, peer: &Peer) -> bool {
     view.now.saturating_sub(peer.moved) < SILENCE_MS
 }
 
-fn rank(view: &View<'_>, ring: &[NodeId], chunk: u32) -> Option<Rank> {
+fn rank(view: &View<'_>, ring: &[(u64, NodeId)], chunk: u32) -> Option<Rank> {
     if view.peers.values().any(|peer| !peer.seed && peer.have.has(chunk)) {
         return Some(Rank::Shared);
     }
@@ -141,23 +144,27 @@ fn rank(view: &View<'_>, ring: &[NodeId], chunk: u32) -> Option<Rank> {
     if view.peers.values().any(coming) {
         return late;
     }
-    let primary = ring.iter().max_by_key(|id| score(view.bundle, id, chunk));
-    if primary == Some(&view.me) {
+    let primary = ring.iter().max_by_key(|(seed, id)| (score(*seed, chunk), *id));
+    if primary.is_some_and(|(_, id)| *id == view.me) {
         return Some(Rank::Primary);
     }
     late
 }
 
 /// The least loaded source that may be asked; ties go by the chunk, so that load spreads.
-fn source(view: &View<'_>, rank: Rank, chunk: u32, load: &Load) -> Option<Source> {
+fn source(
+    view: &View<'_>,
+    (rank, chunk): (Rank, u32),
+    load: &Load,
+    of: &dyn Fn(&NodeId) -> u64,
+) -> Option<Source> {
     let seeds = rank != Rank::Shared;
     if if seeds { load.seeds >= OF_SEEDS } else { load.peers >= OF_PEERS } {
         return None;
     }
     let holders = view.peers.iter().filter(|(_, peer)| peer.seed == seeds && peer.have.has(chunk));
-    let best = holders
-        .map(|(id, _)| (load.at(&Source::Peer(*id)), score(view.bundle, id, chunk), Source::Peer(*id)))
-        .min();
+    let best =
+        holders.map(|(id, _)| (load.at(&Source::Peer(*id)), score(of(id), chunk), Source::Peer(*id))).min();
     match best {
         Some((load, _, source)) => (load < OF_ONE).then_some(source),
         None => (seeds && view.mirror && load.at(&Source::Mirror) < OF_ONE).then_some(Source::Mirror),
@@ -189,14 +196,23 @@ impl Load {
     }
 }
 
-/// Rendezvous hashing: of all nodes the one with the highest score is a chunk's primary.
-fn score(bundle: &Digest, node: &NodeId, chunk: u32) -> [u8; 32] {
+/// What a node's scores for a bundle come of: nobody chooses it.
+fn seed(bundle: &Digest, node: &NodeId) -> u64 {
     let mut hash = Sha256::new();
     hash.update(b"qb/blob/1\0");
     hash.update(bundle.as_bytes());
     hash.update(node.0);
-    hash.update(chunk.to_be_bytes());
-    hash.finalize().into()
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+/// Rendezvous hashing: of all nodes the one with the highest score is a chunk's primary. One multiplication
+/// chain (that of splitmix64) for each chunk and node: they are many.
+fn score(seed: u64, chunk: u32) -> u64 {
+    let mut z = seed.wrapping_add((u64::from(chunk) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -244,10 +244,10 @@ fn everybody_agrees_on_primaries_and_they_spread() {
     let bundle = Digest([4; 32]);
     let mut count = BTreeMap::new();
     for chunk in 0..2_000 {
-        let primary = (1..=8).max_by_key(|n| score(&bundle, &id(*n), chunk)).unwrap();
+        let primary = (1..=8).max_by_key(|n| score(seed(&bundle, &id(*n)), chunk)).unwrap();
         *count.entry(primary).or_insert(0) += 1;
         // Without that one, only its own chunks move.
-        let other = (1..=8).filter(|n| *n != 3).max_by_key(|n| score(&bundle, &id(*n), chunk)).unwrap();
+        let other = (1..=8).filter(|n| *n != 3).max_by_key(|n| score(seed(&bundle, &id(*n)), chunk)).unwrap();
         assert!(primary == 3 || primary == other);
     }
     assert!(count.len() == 8 && count.values().all(|n| (180..320).contains(n)), "{count:?}");

@@ -250,7 +250,9 @@ impl Fetch<'_> {
         }
         match self.peers.get_mut(&peer) {
             None => {
-                drop(self.peers.insert(peer, Peer { have, coming, seed: !wants, wants, reaches, moved: now }))
+                drop(
+                    self.peers.insert(peer, Peer { have, coming, seed: !wants, wants, reaches, moved: now }),
+                );
             }
             Some(held) => {
                 let moved = if held.have == have { held.moved } else { now };

@@ -44,13 +44,16 @@ pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
     let text = match postcard::from_bytes::<NodeResult>(&command.result) {
         Ok(NodeResult::Hello { address, .. }) => format!("is at {address}"),
         Ok(NodeResult::Done { .. }) => {
-            let stages = [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Leave];
+            let stages = [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Leave, Stage::Upgrade];
             let stage = stages.into_iter().find(|s| *s as u8 == command.stage).map_or("a stage", Stage::word);
             format!("is through {stage}")
         }
         Ok(NodeResult::SecretOffered { .. }) => "offers a join secret".to_owned(),
         Ok(NodeResult::AgentUpgraded { version, .. }) => format!("runs agent {version}"),
         Ok(NodeResult::AgentReturned { version, why }) => format!("returned to agent {version}: {why}"),
+        Ok(NodeResult::UpgradeReturned { why }) => {
+            format!("{host} returned to the version before: {why}")
+        }
         Ok(NodeResult::Released { node, .. }) => {
             format!("took {} out of its cluster", qb_model::words::fingerprint(&node.0))
         }

@@ -7,10 +7,11 @@ use qb_model::assignment::{Assignment, Citation, Member, Stage};
 use qb_model::board::Board;
 use qb_model::intent::Intent;
 use qb_model::outcome::Reason;
+use qb_model::plan::cluster_upgrade::turns;
 use qb_model::plan::{place, release};
 use qb_model::sentence;
 use qb_model::state::{Cluster, NodePhase, SiteState};
-use qb_model::{Generation, Millis, Name, NodeId};
+use qb_model::{Digest, Generation, Millis, Name, NodeId, Version};
 use qb_portal::view::{Head, PlanView, PlannedNode, PlannedStage, Problem};
 use sha2::{Digest as _, Sha256};
 
@@ -81,6 +82,9 @@ impl Planner<'_> {
                 }
                 view.changes.push(format!("+ cluster {cluster}  empty, {driver} {version}"));
             }
+            Action::ClusterUpgrade { cluster, version, bundle, batch, .. } => {
+                self.upgrade(cluster, (version, *bundle, *batch), view)?;
+            }
             Action::NodeAuthorize { nodes } | Action::SiteFound { nodes } => {
                 let lines = nodes.iter().map(|n| format!("+ node {}  waiting > pool", n.host));
                 view.changes.extend(lines);
@@ -132,6 +136,46 @@ impl Planner<'_> {
             });
         }
         view.nodes.sort_by(|a, b| (a.role, !a.first, &a.host).cmp(&(b.role, !b.first, &b.host)));
+        Ok(())
+    }
+
+    fn upgrade(
+        &self,
+        name: &Name,
+        (version, bundle, batch): (&Version, Digest, u16),
+        view: &mut PlanView,
+    ) -> Result<(), Reason> {
+        let cluster =
+            self.state.cluster(name).ok_or_else(|| Reason::UnknownCluster { cluster: name.clone() })?;
+        let known = qb_drivers::driver(&cluster.driver).ok_or_else(|| unknown_driver(&cluster.driver))?;
+        known.supports(version).map_err(|e| refused("version", e.to_string()))?;
+        let mut target = cluster.clone();
+        (target.version, target.bundle) = (version.clone(), bundle);
+        view.changes.push(format!(
+            "~ cluster {name}  {} > {version}, control plane nodes one by one, then {batch} workers at a time",
+            cluster.version
+        ));
+        let members = self.members(name, &[]);
+        let resumed = cluster.upgrade.as_ref().filter(|u| u.version == *version && u.bundle == bundle);
+        for record in turns(self.state, cluster) {
+            let Some(role) = record.phase.role() else { continue };
+            let placed = PlacedNode { node: record.node, role };
+            let first = cluster.first.unwrap_or(record.node);
+            // Whoever runs it already is left as it is.
+            let stages = if resumed.is_some_and(|u| u.is_done(&record.node)) {
+                Vec::new()
+            } else {
+                vec![self.stage(&target, &members, &placed, first, Stage::Upgrade)?]
+            };
+            view.nodes.push(PlannedNode {
+                node: record.node,
+                host: record.host.clone(),
+                role: Some(role),
+                first: cluster.first == Some(record.node),
+                zone: self.zone(&record.node),
+                stages,
+            });
+        }
         Ok(())
     }
 

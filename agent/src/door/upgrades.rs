@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use qb_model::plan::upgrade::{Scene, waiting_on, waves};
-use qb_model::state::{NodeUpgrade, SiteState, UpgradePhase};
+use qb_model::state::{Cluster, NodeUpgrade, SiteState, UpgradePhase};
 use qb_model::waiting::WaitingOn;
 use qb_model::{Millis, NodeId, Version};
-use qb_portal::view::{AgentUpgradeState, AgentUpgradeView, NodeUpgradeState, NodeUpgradeView};
+use qb_portal::view::{
+    AgentUpgradeState, AgentUpgradeView, ClusterUpgradeState, ClusterUpgradeView, NodeUpgradeState,
+    NodeUpgradeView,
+};
 
 use super::plan::Planner;
 use super::views::Seen;
@@ -44,6 +47,24 @@ pub fn of_site(seen: &Seen<'_>) -> Option<AgentUpgradeView> {
         done: seen.state.nodes().keys().filter(|n| upgrade.is_done(n)).count() as u32,
         nodes: seen.state.nodes().len() as u32,
         waiting_on: wait(seen),
+    })
+}
+
+/// The last upgrade of a cluster.
+pub fn of_cluster(state: &SiteState, cluster: &Cluster) -> Option<ClusterUpgradeView> {
+    let upgrade = cluster.upgrade.as_ref()?;
+    Some(ClusterUpgradeView {
+        intent: upgrade.cites.digest,
+        version: upgrade.version.clone(),
+        bundle: upgrade.bundle,
+        batch: upgrade.batch,
+        state: match upgrade.phase {
+            UpgradePhase::Rolling => ClusterUpgradeState::Rolling,
+            UpgradePhase::Halted { .. } => ClusterUpgradeState::Halted,
+            UpgradePhase::Done => ClusterUpgradeState::Done,
+        },
+        since: upgrade.since,
+        done: state.members(&cluster.name).filter(|n| upgrade.is_done(&n.node)).count() as u32,
     })
 }
 

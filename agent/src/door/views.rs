@@ -306,6 +306,7 @@ impl Seen<'_> {
             ClusterPhase::Empty => ClusterState::Empty,
             ClusterPhase::Preflight => ClusterState::Preflight,
             ClusterPhase::Initializing => ClusterState::Initializing,
+            ClusterPhase::Ready if cluster.upgrades() => ClusterState::Upgrading,
             ClusterPhase::Ready if degraded => ClusterState::Degraded,
             ClusterPhase::Ready => ClusterState::Ready,
             ClusterPhase::Deleting => ClusterState::Deleting,
@@ -324,6 +325,7 @@ impl Seen<'_> {
             members,
             endpoint: serves.then(|| self.endpoint(cluster)).flatten(),
             findings: cluster.attach.as_ref().map(|a| a.findings.clone()).unwrap_or_default(),
+            upgrade: upgrades::of_cluster(self.state, cluster),
             stages: self.stages(cluster),
             waiting_on: why::of_cluster(self.state, self.board, cluster, self.now),
         }
@@ -363,11 +365,15 @@ impl Seen<'_> {
             Some(attach) => attach.nodes.iter().filter_map(|n| self.state.node(n)).collect(),
             None => self.state.members(&cluster.name).collect(),
         };
+        let upgrade = cluster.upgrade.as_ref();
+        let upgraded =
+            attaching.iter().filter(|n| upgrade.is_some_and(|u| u.is_done(&n.node))).count() as u32;
         let reached = |stage: Stage| attaching.iter().filter(|n| reached(n, stage)).count() as u32;
         let of = attaching.len() as u32;
         let counts: BTreeMap<&str, (u32, u32)> = BTreeMap::from([
             ("prepare", (reached(Stage::Prepare), of)),
             ("initialize", (u32::from(reached(Stage::Initialize) > 0), 1)),
+            ("upgrade", (upgraded, of)),
             ("join", (attaching.iter().filter(|n| joined(n)).count() as u32, of)),
         ]);
         cluster
@@ -375,7 +381,8 @@ impl Seen<'_> {
             .iter()
             .map(|s| {
                 let (done, of) = counts.get(s.word.as_str()).copied().unwrap_or((0, of));
-                let done = if s.ended.is_some() { of } else { done };
+                // An upgrade that was halted ended before all were through.
+                let done = if s.ended.is_some() && s.word != "upgrade" { of } else { done };
                 StageView { word: s.word.clone(), done, of, began: Some(s.began), ended: s.ended }
             })
             .collect()

@@ -76,7 +76,8 @@ where
                         Access::Certificate { at: node.site_now(), expires: Millis(credential.expires_ms) };
                     super::said::note(node, record(&granted, what));
                     answer(&mut stream, &TunnelAnswer::Certificate(credential)).await?;
-                    Ok(linger(stream).await)
+                    linger(stream).await;
+                    Ok(())
                 }
                 Err(text) => refuse(node, cluster, stream, Turned { code: "certificate", text }).await,
             }
@@ -99,7 +100,8 @@ where
     let told = format!("a tunnel was refused: {text} ({code})");
     node.events.say(node.site_now(), "cluster", cluster.as_str(), told);
     answer(&mut stream, &TunnelAnswer::Refused { code: code.to_owned(), text }).await?;
-    Ok(linger(stream).await)
+    linger(stream).await;
+    Ok(())
 }
 
 /// The last word has yet to reach the other end, which closes when it has it.

@@ -388,6 +388,28 @@ pub enum Action {
         /// The intent's digest.
         intent: Digest,
     },
+    /// Brings a cluster to another version of its software.
+    #[serde(rename = "cluster.upgrade")]
+    ClusterUpgrade {
+        /// The cluster.
+        cluster: Name,
+        /// Its driver.
+        driver: Name,
+        /// The version: newer, and no minor version is left out.
+        version: Version,
+        /// Digest of the signed manifest of the bundle that brings it.
+        bundle: Digest,
+        /// Workers that are upgraded at the same time, 1 to 64; of control plane nodes always one.
+        batch: u16,
+    },
+    /// Halts the upgrade of a cluster: no node begins it any more.
+    #[serde(rename = "cluster.upgrade.stop")]
+    ClusterUpgradeStop {
+        /// The cluster.
+        cluster: Name,
+        /// Digest of the `cluster.upgrade` intent.
+        upgrade: Digest,
+    },
 }
 
 impl Action {
@@ -419,6 +441,8 @@ impl Action {
             Self::IntentCancel { .. } => "intent.cancel",
             Self::TokenMint { .. } => "token.mint",
             Self::TokenRevoke { .. } => "token.revoke",
+            Self::ClusterUpgrade { .. } => "cluster.upgrade",
+            Self::ClusterUpgradeStop { .. } => "cluster.upgrade.stop",
         }
     }
 }

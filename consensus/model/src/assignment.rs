@@ -26,6 +26,8 @@ pub enum Stage {
     Join,
     /// The node takes everything away again.
     Leave,
+    /// The node brings its part of the cluster to another version.
+    Upgrade,
 }
 
 impl Stage {
@@ -36,6 +38,7 @@ impl Stage {
             Self::Initialize => "initialize",
             Self::Join => "join",
             Self::Leave => "leave",
+            Self::Upgrade => "upgrade",
         }
     }
 }
@@ -89,9 +92,11 @@ pub struct Assignment {
     pub members: Vec<Member>,
     /// The member that initializes, or did.
     pub first: NodeId,
-    /// The intent that implies this order: `cluster.attach`, `cluster.detach` or `cluster.delete`.
+    /// The intent that implies this order: `cluster.attach`, `cluster.detach`, `cluster.delete` or
+    /// `cluster.upgrade`.
     pub cites: Citation,
-    /// The `cluster.create` intent, which names driver, version and bundle.
+    /// The intent that names driver, version and bundle: `cluster.create`, or the `cluster.upgrade` that
+    /// brought the cluster to that version.
     pub created_by: Citation,
 }
 
@@ -162,6 +167,11 @@ pub enum NodeResult {
     /// Who reached a cluster through this node: 1 to [`crate::limits::ACCESS_RECORDS`] records, oldest
     /// first. Changes nothing but the audit.
     Access(Vec<AccessRecord>),
+    /// Answers an order to upgrade: the node returned to the version before.
+    UpgradeReturned {
+        /// Why, one line of at most 512 bytes with the remedy.
+        why: String,
+    },
 }
 
 /// Why an order is not carried out.
@@ -224,7 +234,7 @@ pub struct Grounds {
     pub trust_log: Vec<TrustEntry>,
     /// Envelope of the intent that implies the order, and when it was accepted.
     pub order: (Vec<u8>, Millis),
-    /// Envelope of the `cluster.create` intent, and when it was accepted.
+    /// Envelope of the `cluster.create` or `cluster.upgrade` intent, and when it was accepted.
     pub create: (Vec<u8>, Millis),
 }
 
@@ -312,6 +322,12 @@ pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result
         {
             Ok(())
         }
+        (Stage::Upgrade, Action::ClusterUpgrade { cluster, .. })
+            if *cluster == a.cluster && a.cites == a.created_by =>
+        {
+            Ok(())
+        }
+        (Stage::Upgrade, _) => fail("the order is not an upgrade of this cluster"),
         (Stage::Leave, _) => fail("leaving needs an intent that names the node or deletes the cluster"),
         (_, Action::ClusterAttach { cluster, placement }) if *cluster == a.cluster => match placement {
             Placement::Auto { .. } => Ok(()),
@@ -329,6 +345,7 @@ pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result
 pub(crate) fn installs(a: &Assignment, create: &Action) -> Result<(), AssignmentError> {
     match create {
         Action::ClusterCreate { cluster, driver, version, bundle }
+        | Action::ClusterUpgrade { cluster, driver, version, bundle, .. }
             if *cluster == a.cluster
                 && *driver == a.driver
                 && *version == a.version
@@ -336,7 +353,9 @@ pub(crate) fn installs(a: &Assignment, create: &Action) -> Result<(), Assignment
         {
             Ok(())
         }
-        _ => Err(AssignmentError::NotImplied("cluster, driver, version or bundle is not the one created")),
+        _ => Err(AssignmentError::NotImplied(
+            "cluster, driver, version or bundle is not the one that was signed",
+        )),
     }
 }
 

@@ -190,3 +190,7 @@ pub const TOKENS: usize = 256;
 pub const MINT_BYTES: usize = 32 * 1024;
 /// Members of one cluster of driver kubeadm: slot N has the pod network 10.244.N.0/24.
 pub const KUBEADM_SLOTS: u16 = 256;
+/// Workers of a cluster that are upgraded at the same time: more would leave their pods nowhere to go.
+pub const UPGRADE_BATCH: usize = 64;
+/// Bytes of the reason why a node returned to the version before.
+pub const UPGRADE_WHY_BYTES: usize = 512;

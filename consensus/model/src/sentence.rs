@@ -73,6 +73,14 @@ pub fn of(action: &Action, state: &SiteState) -> String {
         Action::TokenRevoke { token } => {
             format!("end join token {}", crate::words::fingerprint(&token.0))
         }
+        Action::ClusterUpgrade { cluster, version, batch, .. } => {
+            format!(
+                "upgrade cluster {cluster} to {version}: control plane nodes one by one, then {batch} workers at a time"
+            )
+        }
+        Action::ClusterUpgradeStop { cluster, upgrade } => {
+            format!("stop upgrade {} of cluster {cluster}", short(upgrade))
+        }
         Action::IntentRelease { intent } => format!("release intent {}", short(intent)),
         Action::IntentCancel { intent } => format!("withdraw intent {}", short(intent)),
     }

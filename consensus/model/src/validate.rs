@@ -7,7 +7,7 @@ use crate::key::check_public_key;
 use crate::limits::{
     ACTION_NODES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS,
     ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, TOKEN_ADDRESSES, TOKEN_USES,
-    URL_BYTES,
+    UPGRADE_BATCH, URL_BYTES,
 };
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
@@ -215,6 +215,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
             sorted_unique("first", first)?;
             count("batch", usize::from(*batch), 1, AGENT_BATCH)
         }
+        Action::ClusterUpgrade { batch, .. } => count("batch", usize::from(*batch), 1, UPGRADE_BATCH),
         Action::PublisherAdd { key, .. } => good_key(key),
         Action::RelayAdd { url: u, key } => {
             url("url", u)?;
@@ -231,6 +232,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         | Action::RelayRegister { .. }
         | Action::IntentRelease { .. }
         | Action::AgentUpgradeStop { .. }
+        | Action::ClusterUpgradeStop { .. }
         | Action::TokenRevoke { .. }
         | Action::IntentCancel { .. } => Ok(()),
     }

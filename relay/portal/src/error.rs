@@ -47,9 +47,9 @@ pub mod code {
     pub const ORIGIN: &str = "origin";
     /// The request named a host that this door is not.
     pub const HOST: &str = "host";
-    /// The site refuses; nothing was changed.
+    /// A path of tunnels was asked for something else.
     pub const NOT_A_TUNNEL: &str = "not_a_tunnel";
-    /// Something was refused.
+    /// The site refuses; nothing was changed.
     pub const REFUSED: &str = "refused";
     /// Too much of something at a time.
     pub const BUSY: &str = "busy";

@@ -28,6 +28,14 @@ pub enum ClusterCommand {
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
+    /// Bring a cluster to a newer version, one control plane node at a time
+    #[command(after_help = super::help::CLUSTER_UPGRADE)]
+    Upgrade(UpgradeArgs),
+    /// Halt the upgrade of a cluster: no node begins it any more
+    Halt {
+        /// The cluster
+        cluster: Name,
+    },
     /// Delete a cluster; its nodes return to the pool
     Delete {
         /// The cluster
@@ -92,11 +100,27 @@ pub struct CreateArgs {
     #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
     pub driver: Name,
     /// The version; default: the bundle's
-    #[arg(long = "k8s-version", visible_alias = "release", value_name = "VERSION")]
+    #[arg(long = "version", alias = "k8s-version", alias = "release", value_name = "VERSION", value_parser = super::version)]
     pub version: Option<Version>,
     /// The bundle to install from; default: the newest of the driver that the site holds
     #[arg(long, value_name = "DIGEST")]
     pub bundle: Option<Digest>,
+}
+
+/// `qb cluster upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// The version: newer, and no minor version is left out
+    #[arg(long, value_name = "VERSION")]
+    pub version: Version,
+    /// The bundle that brings it: a file, or one of the site by the beginning of its digest
+    #[arg(long, value_name = "FILE|DIGEST")]
+    pub bundle: String,
+    /// Workers at the same time; control plane nodes always go alone
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub batch: u16,
 }
 
 /// `qb cluster attach`.

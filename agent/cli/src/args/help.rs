@@ -49,6 +49,11 @@ pub const CREATE: &str = "Examples:
   qb cluster create clus100
   qb cluster create clus100 --driver kubeadm --bundle DIGEST
   qb cluster create clus100 --plan";
+/// Of `qb cluster upgrade`.
+pub const CLUSTER_UPGRADE: &str = "Examples:
+  qb cluster upgrade clus100 --version 1.36.3 --bundle kubeadm-1.36.3.qbb --plan
+  qb cluster upgrade clus100 --version 1.36.3 --bundle 3f9a51c2 --batch 4
+  qb cluster upgrade clus100 --version 1.36.3 --bundle 3f9a51c2 --no-wait";
 /// Of `qb cluster attach`.
 pub const ATTACH: &str = "Examples:
   qb cluster attach clus100 -n 3 --plan
@@ -112,8 +117,8 @@ pub const INTENT_RELEASE: &str = "Examples:
 /// Of `qb bundle`.
 pub const BUNDLE: &str = "Examples:
   qb bundle list
-  qb bundle build --driver rehearsal -o rehearsal.qbb
-  qb bundle push rehearsal.qbb";
+  qb bundle build --driver kubeadm --version v1.36.2 --from DIR -o k8s-1.36.2.qbb
+  qb bundle push k8s-1.36.2.qbb";
 /// Of `qb agent`.
 pub const AGENT: &str = "Examples:
   qb agent list

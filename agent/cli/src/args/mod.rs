@@ -244,6 +244,14 @@ impl Command {
     }
 }
 
+/// Reads a version, with or without the `v` that Kubernetes writes before its own.
+///
+/// # Errors
+/// What a version is.
+pub fn version(text: &str) -> Result<qb_model::Version, qb_model::IdError> {
+    text.strip_prefix('v').unwrap_or(text).parse()
+}
+
 /// Reads `300ms`, `90s`, `10m` or `2h`.
 ///
 /// # Errors

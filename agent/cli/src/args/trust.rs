@@ -209,13 +209,13 @@ pub struct BuildArgs {
     #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
     pub driver: Name,
     /// Of driver kubeadm: the version of Kubernetes; of driver agent: the one that the two programs have
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", requires = "files", value_parser = super::version)]
     pub version: Option<Version>,
     /// Of driver kubeadm: a folder with bin/, cni/, images/ and manifests/; of driver agent: the one with the programs qb-agent and qb-exec
-    #[arg(long, value_name = "DIR", requires = "version", conflicts_with = "sources")]
+    #[arg(long, value_name = "DIR", requires = "version", group = "files")]
     pub from: Option<PathBuf>,
     /// Of driver kubeadm: a list of addresses with pinned digests, to download from
-    #[arg(long, value_name = "FILE", requires = "version")]
+    #[arg(long, value_name = "FILE", requires = "version", group = "files")]
     pub sources: Option<PathBuf>,
     /// Where downloads are kept [default: cache/bundles beside the configuration]
     #[arg(long, value_name = "DIR", requires = "sources")]

@@ -45,6 +45,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "  qb cluster detach clus100 lyon-r1-02 --plan\n  qb cluster detach clus100 lyon-r1-02 lyon-r2-02\n  qb cluster detach clus100 lyon-r1-02 --no-wait",
     ),
     (
+        "qb cluster halt",
+        "  qb cluster halt clus100 --plan\n  qb cluster halt clus100\n  qb cluster halt clus100 --yes",
+    ),
+    (
         "qb cluster delete",
         "  qb cluster delete clus100 --plan\n  qb cluster delete clus100\n  qb cluster delete clus100 --confirm clus100",
     ),

@@ -29,7 +29,7 @@ use crate::out::text::{bytes, now, short_hash};
 
 use super::watch::{Shown, once};
 
-pub use send::push_bytes;
+pub use send::{peek_file, push, push_bytes};
 
 /// The driver whose bundle `qb` can build.
 const REHEARSAL: &str = "rehearsal";

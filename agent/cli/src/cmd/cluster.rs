@@ -1,4 +1,4 @@
-//! `qb cluster create|list|show|detach|delete`.
+//! `qb cluster create|list|show|detach|delete`; the other verbs have files of their own.
 
 use qb_model::action::{Action, NodeRole};
 use qb_model::intent::ObjectRef;
@@ -20,7 +20,7 @@ use crate::out::{marks, rows, waiting};
 use super::follow::{Goal, follow};
 use super::node::{find, role_word, words};
 use super::watch::{Shown, show};
-use super::{access, attach, bundle};
+use super::{access, attach, bundle, cluster_upgrade};
 
 /// Runs a verb.
 ///
@@ -41,6 +41,8 @@ pub async fn run(ctx: &Ctx, verb: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Show { cluster } => show_one(&session, &cluster).await,
         ClusterCommand::Attach(args) => attach::run(&mut session, args).await,
         ClusterCommand::Detach { cluster, nodes } => detach(&mut session, &cluster, nodes).await,
+        ClusterCommand::Upgrade(args) => cluster_upgrade::run(&mut session, &args).await,
+        ClusterCommand::Halt { cluster } => cluster_upgrade::halt(&mut session, &cluster).await,
         ClusterCommand::Delete { cluster } => delete(&mut session, &cluster).await,
         // Done before.
         ClusterCommand::Kubeconfig(_) | ClusterCommand::Credential { .. } | ClusterCommand::Proxy(_) => {

@@ -3,21 +3,23 @@
 
 use std::time::Duration;
 
-use qb_model::{Millis, Name, NodeId};
-use qb_portal::view::{ClusterState, ClusterView, IntentState, IntentView};
+use qb_model::{Millis, Name, NodeId, Version};
+use qb_portal::view::{ClusterState, ClusterUpgradeState, ClusterView, IntentState, IntentView};
 use tokio::time::Instant;
 
 use crate::ctx::Session;
 use crate::error::{CliError, Exit};
 use crate::out::progress::{block, changes, errors};
 use crate::out::redraw::Redraw;
-use crate::out::text::{plural, span};
+use crate::out::text::{clean, plural, span};
 use crate::out::waiting;
 
 /// How often the door is asked.
 const EVERY: Duration = Duration::from_millis(300);
 /// How long is waited if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// The same for an upgrade: minutes for each control plane node.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(7_200);
 /// How long a door may be away before following ends: it can be restarted, or lead no more.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -26,6 +28,8 @@ const AWAY: Duration = Duration::from_secs(30);
 pub enum Goal {
     /// The cluster serves with all its members.
     Serves,
+    /// All its members run this version.
+    Upgraded(Version),
     /// These nodes are no members any more.
     Left(Vec<NodeId>),
     /// The cluster is gone.
@@ -37,6 +41,7 @@ pub fn reached(goal: &Goal, cluster: Option<&ClusterView>, intent: IntentState) 
     match (goal, cluster) {
         (Goal::Gone, cluster) => cluster.is_none(),
         (_, None) => false,
+        (Goal::Upgraded(version), Some(c)) => intent == IntentState::Done && c.version == *version,
         (Goal::Left(nodes), Some(c)) => {
             intent == IntentState::Done && !c.members.iter().any(|m| nodes.contains(&m.node))
         }
@@ -76,6 +81,14 @@ pub fn before(cluster: &ClusterView, since: Millis) -> ClusterView {
 pub fn stopped(cluster: Option<&ClusterView>, intent: &IntentView) -> Result<(), CliError> {
     if intent.state == IntentState::Rejected {
         return crate::change::verdict(intent);
+    }
+    // What went wrong on a node is what the cluster waits for now.
+    let halted = cluster.and_then(|c| c.upgrade.as_ref()).filter(|u| u.intent == intent.digest);
+    if let (Some(c), true) = (cluster, halted.is_some_and(|u| u.state == ClusterUpgradeState::Halted)) {
+        let why = c.waiting_on.as_ref().map(|w| format!(" {}", clean(&w.text))).unwrap_or_default();
+        let error = CliError::failed(format!("The upgrade of {} is halted: it{why}.", c.name));
+        let remedy = c.waiting_on.as_ref().and_then(waiting::way_out);
+        return Err(error.remedy(remedy.unwrap_or_else(|| format!("qb cluster show {}", c.name))));
     }
     match cluster {
         Some(c) if c.state == ClusterState::Preflight && errors(c) > 0 => {
@@ -175,7 +188,8 @@ async fn until(
     id: &str,
 ) -> Result<(), CliError> {
     let out = &session.ctx.out;
-    let patience = session.ctx.globals.wait.unwrap_or(PATIENCE);
+    let usual = if matches!(goal, Goal::Upgraded(_)) { UPGRADE_PATIENCE } else { PATIENCE };
+    let patience = session.ctx.globals.wait.unwrap_or(usual);
     let redraw = (out.live && !out.documents()).then(|| Redraw::new(console::Term::stderr()));
     // An attach starts its stages anew; what leaves finds those of the attach before.
     let since = if *goal == Goal::Serves { Millis(0) } else { view.at.unwrap_or_default() };
@@ -241,6 +255,7 @@ fn done(
                 .map(|e| format!(" at {}", crate::out::text::clean(e)));
             format!("{name} serves{}", endpoint.unwrap_or_default())
         }
+        Goal::Upgraded(version) => format!("{name} runs {version} on all its nodes"),
         Goal::Left(nodes) => format!("{} back in the pool", plural(nodes.len(), "node")),
         Goal::Gone => format!("{name} is gone, its nodes are back in the pool"),
     };

@@ -114,6 +114,7 @@ pub(crate) fn cluster(name: &Name, driver: &Name, version: &Version, bundle: Dig
         members: Vec::new(),
         endpoint: None,
         findings: Vec::new(),
+        upgrade: None,
         stages: Vec::new(),
         waiting_on: None,
     }

@@ -26,6 +26,7 @@ pub(crate) struct State {
     pub(crate) clusters: Vec<ClusterView>,
     pub(crate) bundles: Vec<BundleView>,
     pub(crate) publishers: Vec<PublicKey>,
+    pub(crate) files: std::collections::BTreeMap<Digest, Vec<u8>>,
     pub(crate) intents: Vec<(Intent, IntentView)>,
     pub(crate) proof: Option<qb_model::attest::Attestation>,
     pub(crate) looks: u32,
@@ -237,6 +238,12 @@ impl Site for FakeSite {
     async fn preflight(&self, _request: PreflightRequest) -> Answer<PreflightView> {
         Ok(made::preflight())
     }
+    async fn bundle_file(&self, digest: Digest) -> Answer<Upload> {
+        let file = self.lock().files.get(&digest).cloned();
+        let file = file.ok_or_else(|| Problem::internal("no such bundle"))?;
+        let length = Some(file.len() as u64);
+        Ok(Upload { length, body: futures::stream::iter([Ok(file.into())]).boxed() })
+    }
     async fn push_bundle(&self, mut upload: Upload) -> Answer<BundleView> {
         let mut file = Vec::new();
         while let Some(piece) = upload.body.next().await {
@@ -253,6 +260,7 @@ impl Site for FakeSite {
             publisher: Some("lyon-publisher".parse().unwrap()),
         };
         state.bundles.push(view.clone());
+        state.files.insert(view.digest, file);
         Ok(view)
     }
     async fn events(&self, _after: Option<u64>) -> Answer<BoxStream<'static, Event>> {

@@ -23,8 +23,8 @@ pub(super) struct Arg {
 
 impl Args {
     /// In the form of a release; none if there are none.
-    pub(super) fn of(release: Release, args: &[(&str, String)]) -> Option<Self> {
-        let pairs = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    pub(super) fn of(release: Release, args: &[(&str, &str)]) -> Option<Self> {
+        let pairs = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         if args.is_empty() {
             None
         } else if release.args_are_a_list() {
@@ -184,6 +184,11 @@ pub(super) struct KubeletConfiguration {
     pub(super) fail_swap_on: bool,
     #[serde(rename = "failCgroupV1", skip_serializing_if = "Option::is_none")]
     pub(super) fail_cgroup_v1: Option<bool>,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub(super) image_gc_high_threshold_percent: u8,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub(super) image_gc_low_threshold_percent: u8,
+    pub(super) eviction_hard: BTreeMap<&'static str, &'static str>,
 }
 
 /// `KubeProxyConfiguration`, the part that is not kubeadm's own.

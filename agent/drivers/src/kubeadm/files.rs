@@ -24,6 +24,9 @@ pub const CONTAINERD_SOCKET: &str = "/run/qb/containerd/containerd.sock";
 const CNI_PLUGINS: &str = "/opt/cni/bin";
 /// Where CNI configuration lies: likewise.
 const CNI_CONF: &str = "/etc/cni/net.d";
+/// A member of the store that died or fell silent is noticed within a second. With etcd's own timing (100
+/// and 1000 ms) every measured loss of its leader kept new writes waiting for more than that.
+const ETCD_TIMING: [(&str, &str); 2] = [("election-timeout", "500"), ("heartbeat-interval", "50")];
 /// What every host of a cluster needs of its kernel.
 pub(super) const MODULES: [&str; 3] = ["br_netfilter", "overlay", "vxlan"];
 /// Likewise, as settings.
@@ -31,6 +34,18 @@ pub(super) const SYSCTLS: [(&str, &str); 3] = [
     ("net.bridge.bridge-nf-call-ip6tables", "1"),
     ("net.bridge.bridge-nf-call-iptables", "1"),
     ("net.ipv4.ip_forward", "1"),
+];
+
+/// Percent of the disk at which the kubelet deletes images, and down to which. Images come from the bundle
+/// and cannot be pulled again: a full disk must not cost a node its own, so it never does.
+const IMAGES_DELETED: (u8, u8) = (100, 99);
+/// What must be left, or pods are evicted. Kubernetes' own are shares of the disk: on a large one that holds
+/// other things as well, pods would go while there is plenty of room.
+const MUST_BE_LEFT: [(&str, &str); 4] = [
+    ("imagefs.available", "1Gi"),
+    ("memory.available", "100Mi"),
+    ("nodefs.available", "1Gi"),
+    ("nodefs.inodesFree", "5%"),
 ];
 
 #[derive(Serialize)]
@@ -112,7 +127,7 @@ impl Compiler<'_> {
         NodeRegistration {
             name: self.me.host.to_string(),
             cri_socket: self.release.socket(CONTAINERD_SOCKET),
-            kubelet_extra_args: Args::of(self.release, &[("node-ip", self.me.address.clone())]),
+            kubelet_extra_args: Args::of(self.release, &[("node-ip", &self.me.address)]),
             taints: (self.order.role == NodeRole::Worker || alone).then_some([]),
         }
     }
@@ -123,7 +138,7 @@ impl Compiler<'_> {
             cert_sans.extend([member.address.clone(), member.host.to_string()]);
         }
         // Pods have their networks by slot: no controller gives them out.
-        let given = [("allocate-node-cidrs", "false".to_owned())];
+        let given = [("allocate-node-cidrs", "false")];
         ClusterConfiguration {
             api_version: self.release.api(),
             kind: "ClusterConfiguration",
@@ -137,18 +152,27 @@ impl Compiler<'_> {
             },
             api_server: ApiServer { cert_sans },
             controller_manager: Component { extra_args: Args::of(self.release, &given) },
-            etcd: Etcd { local: LocalEtcd { data_dir: "/var/lib/etcd", extra_args: None } },
+            etcd: Etcd {
+                local: LocalEtcd {
+                    data_dir: "/var/lib/etcd",
+                    extra_args: Args::of(self.release, &ETCD_TIMING),
+                },
+            },
         }
     }
 
+    /// Of the whole cluster: members that come later have it too, whatever this host is like.
     fn kubelet(&self) -> KubeletConfiguration {
-        let first_version = self.observed.cgroup == Some(1) && self.release.refuses_cgroup_v1();
+        let (high, low) = IMAGES_DELETED;
         KubeletConfiguration {
             api_version: "kubelet.config.k8s.io/v1beta1",
             kind: "KubeletConfiguration",
             cgroup_driver: "systemd",
             fail_swap_on: false,
-            fail_cgroup_v1: first_version.then_some(false),
+            fail_cgroup_v1: self.release.refuses_cgroup_v1().then_some(false),
+            image_gc_high_threshold_percent: high,
+            image_gc_low_threshold_percent: low,
+            eviction_hard: BTreeMap::from(MUST_BE_LEFT),
         }
     }
 

@@ -6,6 +6,7 @@
 //!  prepare      fit, record, unpack, kernel, files, runtime, images, pod network
 //!  initialize   kubeadm init, own API ready, manifests, authority published     the first
 //!  join         open the secret, kubeadm join, node ready, secret dropped       everybody else
+//!  upgrade      the new bundle aside, kubeadm upgrade, switched, node ready     one after the other
 //!  leave        kubeadm reset, stop, clean, compare, remove                     after its release
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod config;
 mod files;
 mod release;
+mod upgrade;
 
 use std::net::IpAddr;
 
@@ -53,11 +55,14 @@ const CONFIG: &str = "config/kubeadm.yaml";
 const SECRET: &str = "secret/join.secret";
 /// The file by which a joiner finds the cluster.
 const DISCOVERY: &str = "secret/discovery.conf";
+/// The program by which kubeadm up to 1.30 talks to the runtime.
+const CRICTL: &str = "bin/crictl";
 const GIB: u64 = 1 << 30;
 /// Longest runs in seconds: several times what they took on two slow cores.
 const INIT_LIMIT_S: u16 = 300;
 const JOIN_LIMIT_S: u16 = 300;
 const RESET_LIMIT_S: u16 = 120;
+const UPGRADE_LIMIT_S: u16 = 600;
 const READY_LIMIT_S: u16 = 180;
 
 /// See the module.
@@ -97,6 +102,13 @@ impl Driver for Kubeadm {
         release(version).map(drop)
     }
 
+    fn way_back(&self, order: &Assignment) -> Result<Option<HostAction>, DriverError> {
+        if order.stage != Stage::Upgrade {
+            return Ok(None);
+        }
+        Compiler::new(order, &Observed::default())?.way_back().map(Some)
+    }
+
     fn compile(&self, order: &Assignment, observed: &Observed) -> Result<Vec<Step>, DriverError> {
         if order.driver.as_str() != NAME {
             return Err(DriverError::OtherDriver { driver: NAME, wanted: order.driver.clone() });
@@ -104,11 +116,13 @@ impl Driver for Kubeadm {
         let compiler = Compiler::new(order, observed)?;
         if order.stage != Stage::Leave {
             crate::check_bundle(order, observed)?;
+            compiler.check_programs()?;
         }
         let actions = match order.stage {
             Stage::Prepare => compiler.prepare()?,
             Stage::Initialize => compiler.initialize()?,
             Stage::Join => compiler.join()?,
+            Stage::Upgrade => compiler.upgrade()?,
             Stage::Leave => compiler.leave()?,
         };
         Ok((1..).zip(actions).map(|(id, (title, action))| Step { id, title, action }).collect())
@@ -169,22 +183,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Up to 1.30 kubeadm asks the runtime for images by `crictl`, and passing its finding over does not
+    /// spare a control plane node from that.
+    fn check_programs(&self) -> Result<(), DriverError> {
+        if self.release.speaks_cri() || !self.is_control_plane() || !self.lacks(CRICTL) {
+            return Ok(());
+        }
+        let version = self.order.version.clone();
+        Err(DriverError::Lacks { driver: NAME, version, program: CRICTL })
+    }
+
     fn prepare(&self) -> Result<Vec<Action>, DriverError> {
-        let tree: RelPath = format!("bundle/{}", bundle::directory_name(&self.order.bundle)).parse()?;
-        let files = self.prepare_files()?;
-        let sysctls = files::SYSCTLS
-            .map(|(key, value)| Sysctl { key: key.to_owned(), value: value.to_owned() })
-            .to_vec();
-        let without = if self.is_control_plane() {
-            Vec::new()
-        } else {
-            // By prefix of the file's name: what only control plane nodes run.
-            ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
-                .map(str::to_owned)
-                .to_vec()
-        };
-        let modules = files::MODULES.map(str::to_owned).to_vec();
-        Ok(vec![
+        let mut actions = vec![
             host("look whether the host is free for Kubernetes", HostAction::Fit),
             host("write down how the host is", HostAction::Record),
             (
@@ -196,19 +206,60 @@ impl<'a> Compiler<'a> {
                         .collect::<Result<_, _>>()?,
                 },
             ),
-            (
-                format!("unpack {NAME} {}", self.order.version),
-                StepAction::Unpack { bundle: self.order.bundle, into: "bundle".parse()? },
-            ),
+            self.unpack()?,
+        ];
+        actions.extend(self.software()?);
+        actions.extend([
+            host("bring up the pod network", HostAction::Network(self.network())),
+            host("put everything on the disk", HostAction::Sync),
+        ]);
+        Ok(actions)
+    }
+
+    fn unpack(&self) -> Result<Action, DriverError> {
+        let action = StepAction::Unpack { bundle: self.order.bundle, into: "bundle".parse()? };
+        Ok((format!("unpack {NAME} {}", self.order.version), action))
+    }
+
+    /// Where the bundle is unpacked.
+    fn tree(&self) -> Result<RelPath, DriverError> {
+        Ok(format!("bundle/{}", bundle::directory_name(&self.order.bundle)).parse()?)
+    }
+
+    /// From the unpacked bundle to a runtime that has its images.
+    fn software(&self) -> Result<Vec<Action>, DriverError> {
+        let mut actions = self.switch()?;
+        actions.push(self.images(None));
+        Ok(actions)
+    }
+
+    /// From the unpacked bundle to a runtime that is of it.
+    fn switch(&self) -> Result<Vec<Action>, DriverError> {
+        let tree = self.tree()?;
+        let files = self.prepare_files()?;
+        let sysctls = files::SYSCTLS
+            .map(|(key, value)| Sysctl { key: key.to_owned(), value: value.to_owned() })
+            .to_vec();
+        let modules = files::MODULES.map(str::to_owned).to_vec();
+        Ok(vec![
             host(format!("select {NAME} {}", self.order.version), HostAction::Select { tree }),
             host("set the kernel up", HostAction::Settings { modules, sysctls }),
             host("install the CNI plugins", HostAction::Plugins),
             host(format!("write {} files", files.len()), HostAction::Files { files }),
             host("start the container runtime", HostAction::Start { unit: HostUnit::Containerd }),
-            host("import images", HostAction::Images { without, pause: self.release.pause() }),
-            host("bring up the pod network", HostAction::Network(self.network())),
-            host("put everything on the disk", HostAction::Sync),
         ])
+    }
+
+    fn images(&self, tree: Option<RelPath>) -> Action {
+        let without = if self.is_control_plane() {
+            Vec::new()
+        } else {
+            // By prefix of the file's name: what only control plane nodes run.
+            ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        host("import images", HostAction::Images { tree, without, pause: self.release.pause() })
     }
 
     fn network(&self) -> PodNetwork {
@@ -246,7 +297,7 @@ impl<'a> Compiler<'a> {
                 }),
             ),
         ];
-        actions.extend(self.comes_up());
+        actions.extend(self.comes_up(None));
         if self.release.has_super_admin() {
             let places = vec![HostPlace::Kubernetes("super-admin.conf".parse()?)];
             actions
@@ -281,20 +332,16 @@ impl<'a> Compiler<'a> {
             ),
             host("delete the join secret", HostAction::DropSecret { paths: vec![secret, discovery] }),
         ];
-        actions.extend(self.comes_up());
+        actions.extend(self.comes_up(None));
         actions.push(host("put everything on the disk", HostAction::Sync));
         Ok(actions)
     }
 
-    /// What every node waits for at the end.
-    fn comes_up(&self) -> Vec<Action> {
+    /// What every node waits for at the end; where an API server was there before, it must be of the version.
+    fn comes_up(&self, version: Option<&Version>) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.is_control_plane() {
-            let server = format!("{}:{API_SERVER_PORT}", self.me.address);
-            actions.push(host(
-                "wait for the API server here",
-                HostAction::AwaitApi { server, limit_s: READY_LIMIT_S },
-            ));
+            actions.push(self.api_is_ready("wait for the API server here", version));
         }
         let (name, version) = (self.me.host.clone(), self.order.version.clone());
         actions.push(host(
@@ -302,6 +349,15 @@ impl<'a> Compiler<'a> {
             HostAction::AwaitNode { name, version, limit_s: READY_LIMIT_S },
         ));
         actions
+    }
+
+    fn server(&self) -> String {
+        format!("{}:{API_SERVER_PORT}", self.me.address)
+    }
+
+    fn api_is_ready(&self, title: &str, version: Option<&Version>) -> Action {
+        let (server, version) = (self.server(), version.cloned());
+        host(title, HostAction::AwaitApi { server, version, limit_s: READY_LIMIT_S })
     }
 
     fn leave(&self) -> Result<Vec<Action>, DriverError> {
@@ -327,6 +383,7 @@ impl<'a> Compiler<'a> {
         Ok(Run {
             verb,
             version: self.order.version.clone(),
+            tree: None,
             config: Some(CONFIG.parse()?),
             ignore: self.ignored(),
             skip_phases: Vec::new(),
@@ -358,7 +415,7 @@ impl<'a> Compiler<'a> {
         ]
         .map(str::to_owned)
         .to_vec();
-        if !self.release.speaks_cri() && !self.holds("bin/crictl") {
+        if !self.release.speaks_cri() && !self.holds(CRICTL) {
             all.push("FileExisting-crictl".to_owned());
         }
         if self.observed.cgroup == Some(1) && self.release.refuses_cgroup_v1() {
@@ -370,6 +427,12 @@ impl<'a> Compiler<'a> {
 
     fn has_dns(&self) -> bool {
         self.holds("images/coredns")
+    }
+
+    /// Whether the bundle at hand is known to have no such file: what an archive holds is not known.
+    fn lacks(&self, path: &str) -> bool {
+        let told = |b: &bundle::Manifest| b.artifacts.iter().all(|a| matches!(a.kind, ArtifactKind::File(_)));
+        self.observed.bundle.as_ref().is_some_and(told) && !self.holds(path)
     }
 
     /// Whether the bundle at hand has a file whose path begins so.

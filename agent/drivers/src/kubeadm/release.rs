@@ -12,14 +12,16 @@ pub(super) const MINORS: (u32, u32) = (20, 36);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Release {
     minor: u32,
+    patch: u32,
 }
 
 impl Release {
     /// Of a version; none if it is not 1.20 to 1.36.
     pub(super) fn of(version: &Version) -> Option<Self> {
-        let mut numbers = version.as_str().split(['.', '-']);
+        let mut numbers = version.as_str().split(['.', '-', '+']);
         let (major, minor) = (numbers.next()?, numbers.next()?.parse().ok()?);
-        (major == "1" && (MINORS.0..=MINORS.1).contains(&minor)).then_some(Self { minor })
+        let patch = numbers.next()?.parse().ok()?;
+        (major == "1" && (MINORS.0..=MINORS.1).contains(&minor)).then_some(Self { minor, patch })
     }
 
     /// The version of kubeadm's configuration.
@@ -36,9 +38,17 @@ impl Release {
         self.minor >= 31
     }
 
-    /// The registry in whose name images are known.
+    /// The registry in whose name images are known. The newer name came with 1.25, and with one patch
+    /// release of each older minor version that was still kept then.
     fn registry(self) -> &'static str {
-        if self.minor >= 25 { "registry.k8s.io" } else { "k8s.gcr.io" }
+        let renamed = match self.minor {
+            ..=21 => false,
+            22 => self.patch >= 17,
+            23 => self.patch >= 15,
+            24 => self.patch >= 9,
+            _ => true,
+        };
+        if renamed { "registry.k8s.io" } else { "k8s.gcr.io" }
     }
 
     /// The pause image that kubeadm of this release names.
@@ -63,7 +73,8 @@ impl Release {
         if self.minor >= 24 { format!("unix://{path}") } else { path.to_owned() }
     }
 
-    /// Whether the kubelet refuses a host with control groups of the first version unless told.
+    /// Whether the kubelet knows to refuse a host with control groups of the first version: newer ones do,
+    /// unless told.
     pub(super) fn refuses_cgroup_v1(self) -> bool {
         self.minor >= 31
     }
@@ -93,7 +104,14 @@ mod tests {
         let of = |text: &str| text.parse().ok().as_ref().and_then(Release::of);
         for (version, api, pause) in [
             ("1.20.2", "kubeadm.k8s.io/v1beta2", "k8s.gcr.io/pause:3.2"),
+            ("1.21.14", "kubeadm.k8s.io/v1beta2", "k8s.gcr.io/pause:3.4.1"),
             ("1.22.0", "kubeadm.k8s.io/v1beta3", "k8s.gcr.io/pause:3.5"),
+            ("1.22.17", "kubeadm.k8s.io/v1beta3", "registry.k8s.io/pause:3.5"),
+            ("1.23.14", "kubeadm.k8s.io/v1beta3", "k8s.gcr.io/pause:3.6"),
+            ("1.23.15", "kubeadm.k8s.io/v1beta3", "registry.k8s.io/pause:3.6"),
+            ("1.24.8", "kubeadm.k8s.io/v1beta3", "k8s.gcr.io/pause:3.7"),
+            ("1.24.9", "kubeadm.k8s.io/v1beta3", "registry.k8s.io/pause:3.7"),
+            ("1.25.0", "kubeadm.k8s.io/v1beta3", "registry.k8s.io/pause:3.8"),
             ("1.30.14", "kubeadm.k8s.io/v1beta3", "registry.k8s.io/pause:3.9"),
             ("1.31.0", "kubeadm.k8s.io/v1beta4", "registry.k8s.io/pause:3.10"),
             ("1.36.2", "kubeadm.k8s.io/v1beta4", "registry.k8s.io/pause:3.10.2"),

@@ -58,7 +58,19 @@ pub(crate) fn kubectl<'a>(host: &Host, args: impl IntoIterator<Item = &'a str>) 
     Ok(Call::tree("kubectl", all.chain(args.into_iter().map(str::to_owned))).limit(ASK + PROBE))
 }
 
-pub(super) async fn is_ready(host: &Host, server: &str) -> Result<bool, StepError> {
+/// What an API server says of itself to everybody.
+#[derive(Debug, Deserialize)]
+struct Said {
+    #[serde(rename = "gitVersion")]
+    version: String,
+}
+
+/// Whether an API server is ready, and of that version, if one is wanted.
+pub(super) async fn is_ready(
+    host: &Host,
+    server: &str,
+    version: Option<&Version>,
+) -> Result<bool, StepError> {
     let at = clean(AUTHORITY)?;
     let Some(authority) = host.root.read(&at, FILE_BYTES).map_err(|e| StepError::disk(&at, &e))? else {
         return Ok(false);
@@ -66,15 +78,27 @@ pub(super) async fn is_ready(host: &Host, server: &str) -> Result<bool, StepErro
     let server: SocketAddr = server.parse().map_err(|_| StepError::damaged(server))?;
     let Ok(client) = Client::new(server, &authority) else { return Ok(false) };
     let answer = client.call(Method::GET, "/readyz", Vec::new(), PROBE).await;
-    Ok(answer.is_ok_and(|(status, _)| status.is_success()))
+    if !answer.is_ok_and(|(status, _)| status.is_success()) {
+        return Ok(false);
+    }
+    let Some(version) = version else { return Ok(true) };
+    let answer = client.call(Method::GET, "/version", Vec::new(), PROBE).await;
+    let said = answer.ok().and_then(|(_, body)| serde_json::from_slice::<Said>(&body).ok());
+    Ok(said.is_some_and(|said| said.version == format!("v{version}")))
 }
 
-pub(super) async fn await_ready(host: &Host, server: &str, limit_s: u16) -> Result<(), StepError> {
+pub(super) async fn await_ready(
+    host: &Host,
+    server: &str,
+    version: Option<&Version>,
+    limit_s: u16,
+) -> Result<(), StepError> {
     let until = Instant::now() + Duration::from_secs(limit_s.into());
-    while !is_ready(host, server).await? {
+    let of = version.map(|version| format!(" at {version}")).unwrap_or_default();
+    while !is_ready(host, server, version).await? {
         if Instant::now() > until {
             return Err(StepError::new(
-                format!("the API server at {server} is not ready after {limit_s} s"),
+                format!("the API server at {server} is not ready{of} after {limit_s} s"),
                 "on this machine `journalctl -u kubelet` and the files in /var/log/pods show why; the step is tried again",
             ));
         }

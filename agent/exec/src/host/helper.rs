@@ -134,7 +134,7 @@ async fn carry_out(host: &Host, work: &Work) -> Result<Reported, StepError> {
 
 /// Work that leaves nothing to look at.
 fn is_once(work: &Work) -> bool {
-    matches!(work, Work::Restore | Work::Peers(_) | Work::Step(HostAction::Sync))
+    matches!(work, Work::Restore | Work::Peers(_) | Work::Step(HostAction::Sync | HostAction::Compare))
 }
 
 async fn is_so(host: &Host, work: &Work) -> Result<bool, StepError> {

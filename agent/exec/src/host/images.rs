@@ -44,16 +44,36 @@ pub(crate) fn ctr(args: &[&str]) -> Call {
     Call::tree("ctr", ["--address", SOCKET, "--namespace", SPACE].iter().chain(args).copied())
 }
 
-pub(super) async fn are_there(host: &Host, without: &[String], pause: &str) -> Result<bool, StepError> {
-    let Some(have) = list(host).await? else { return Ok(false) };
-    let wanted = archives(host, without)?.into_iter().flat_map(|(_, tags)| tags);
-    Ok(have.contains(pause) && wanted.into_iter().all(|tag| have.contains(&tag)))
+/// What the runtime must have.
+pub(super) struct Wanted<'a> {
+    /// Whose tree's images; none where it is the selected one.
+    pub(super) tree: Option<&'a RelPath>,
+    /// Beginnings of names of archives that are left out.
+    pub(super) without: &'a [String],
+    /// The pause image.
+    pub(super) pause: &'a str,
 }
 
-pub(super) async fn import(host: &Host, without: &[String], pause: &str) -> Result<(), StepError> {
+impl Wanted<'_> {
+    fn tree(&self, host: &Host) -> Result<Dir, StepError> {
+        match self.tree {
+            None => tree(host),
+            Some(at) => host.dir.sub(at).map_err(|e| StepError::disk(at, &e)),
+        }
+    }
+}
+
+pub(super) async fn are_there(host: &Host, wanted: &Wanted<'_>) -> Result<bool, StepError> {
+    let Some(have) = list(host).await? else { return Ok(false) };
+    let tags = archives(host, wanted)?.into_iter().flat_map(|(_, tags)| tags);
+    Ok(have.contains(wanted.pause) && tags.into_iter().all(|tag| have.contains(&tag)))
+}
+
+pub(super) async fn import(host: &Host, wanted: &Wanted<'_>) -> Result<(), StepError> {
+    let pause = wanted.pause;
     let have = await_runtime(host).await?;
-    let folder = tree(host)?.path().join(IMAGES);
-    for (name, tags) in archives(host, without)? {
+    let folder = wanted.tree(host)?.path().join(IMAGES);
+    for (name, tags) in archives(host, wanted)? {
         if tags.iter().all(|tag| have.contains(tag)) {
             continue;
         }
@@ -107,14 +127,16 @@ async fn await_runtime(host: &Host) -> Result<BTreeSet<String>, StepError> {
 }
 
 /// The archives of the tree and the images in each.
-fn archives(host: &Host, without: &[String]) -> Result<Vec<(RelPath, Vec<String>)>, StepError> {
-    let folder = match tree(host)?.sub(&clean(IMAGES)?) {
+fn archives(host: &Host, wanted: &Wanted<'_>) -> Result<Vec<(RelPath, Vec<String>)>, StepError> {
+    let folder = match wanted.tree(host)?.sub(&clean(IMAGES)?) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         folder => folder.map_err(|e| StepError::disk(IMAGES, &e))?,
     };
     let mut all = Vec::new();
     for name in folder.names().map_err(|e| StepError::disk(IMAGES, &e))? {
-        if without.iter().any(|left| left == name.as_str()) || !name.as_str().ends_with(".tar") {
+        if wanted.without.iter().any(|left| name.as_str().starts_with(left))
+            || !name.as_str().ends_with(".tar")
+        {
             continue;
         }
         let tags = tags(&folder, &name).map_err(|e| {

@@ -15,34 +15,50 @@ use super::run::Call;
 use crate::dir::Dir;
 use crate::progress::StepError;
 
-/// The kubelet's own certificate: it was let in.
-const LET_IN: &str = "var/lib/kubelet/pki/kubelet-client-current.pem";
+/// Where the kubelet's certificates lie, and the link to its own: with it, it was let in.
+const KUBELET_PKI: &str = "var/lib/kubelet/pki";
+const LET_IN: &str = "kubelet-client-current.pem";
 const KUBELET: &str = "etc/kubernetes/kubelet.conf";
-const MANIFESTS: &str = "etc/kubernetes/manifests";
+pub(super) const MANIFESTS: &str = "etc/kubernetes/manifests";
 /// The static pods of a control plane node.
-const PARTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+pub(super) const PARTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// The static pods whose image names the version of Kubernetes.
 const VERSIONED: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// Where etcd keeps its data.
 const ETCD: &str = "var/lib/etcd/member";
-/// Where it is kept for which version a worker's configuration was brought up to date.
-const UPGRADED: &str = "upgraded";
+/// Where it is kept for which version kubeadm said last that it brought the node up to date.
+pub(super) const UPGRADED: &str = "upgraded";
 /// Bytes of a manifest or a version.
 const FILE_BYTES: u64 = 256 * 1024;
 /// Which files kubeadm must find whole, or not at all.
-const WHOLE: [&str; 4] = ["etc/kubernetes", "etc/kubernetes/pki", "etc/kubernetes/pki/etcd", MANIFESTS];
-const WHOLE_FILES: [&str; 3] = ["var/lib/kubelet/config.yaml", "var/lib/kubelet/kubeadm-flags.env", LET_IN];
+const WHOLE: [&str; 5] =
+    ["etc/kubernetes", "etc/kubernetes/pki", "etc/kubernetes/pki/etcd", MANIFESTS, KUBELET_PKI];
+const WHOLE_FILES: [&str; 2] = ["var/lib/kubelet/config.yaml", "var/lib/kubelet/kubeadm-flags.env"];
 
 pub(super) fn is_done(host: &Host, run: &Kubeadm) -> Result<bool, StepError> {
     match run.verb {
         KubeadmVerb::Init => Ok(has(host, ADMIN)? && has_parts(host)? && finished(host, run.verb)?),
         KubeadmVerb::JoinControlPlane => {
-            Ok(has(host, KUBELET)? && has(host, LET_IN)? && has_parts(host)? && finished(host, run.verb)?)
+            Ok(has_joined(host)? && has_parts(host)? && finished(host, run.verb)?)
         }
-        KubeadmVerb::JoinWorker => Ok(has(host, KUBELET)? && has(host, LET_IN)?),
+        KubeadmVerb::JoinWorker => has_joined(host),
         KubeadmVerb::UpgradeApply | KubeadmVerb::UpgradeNode => is_upgraded(host, run),
         KubeadmVerb::Reset => is_reset(host),
     }
+}
+
+/// Whether this node was let in: then no secret is needed any more. The kubelet's certificate is a link to
+/// the newest one beside it.
+pub(super) fn has_joined(host: &Host) -> Result<bool, StepError> {
+    let error = |e: io::Error| StepError::disk(format!("/{KUBELET_PKI}/{LET_IN}"), &e);
+    let at = clean(&format!("{KUBELET_PKI}/{LET_IN}"))?;
+    let is_link = host.root.mode(&at).map_err(error)?.is_some() && host.root.file(&at).is_err();
+    let name = match is_link {
+        true => host.root.link(&at).map_err(error)?.unwrap_or_default(),
+        false => LET_IN.to_owned(),
+    };
+    let name = name.rsplit('/').next().unwrap_or_default();
+    Ok(has(host, KUBELET)? && has(host, &format!("{KUBELET_PKI}/{name}"))?)
 }
 
 /// Whether an init or a join came to its end: its last phases (roles, taints) leave nothing on the disk.
@@ -73,7 +89,7 @@ fn is_reset(host: &Host) -> Result<bool, StepError> {
         let at = clean(path)?;
         Ok(host.root.mode(&at).map_err(|e| StepError::disk(format!("/{path}"), &e))?.is_none())
     };
-    let mut all = gone(KUBELET)? && gone(LET_IN)? && gone(ETCD)? && gone(ADMIN)?;
+    let mut all = gone(KUBELET)? && gone(&format!("{KUBELET_PKI}/{LET_IN}"))? && gone(ETCD)? && gone(ADMIN)?;
     for part in PARTS {
         all = all && gone(&format!("{MANIFESTS}/{part}.yaml"))?;
     }
@@ -87,8 +103,12 @@ fn is_upgraded(host: &Host, run: &Kubeadm) -> Result<bool, StepError> {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let version = format!("v{}", run.version);
+    // What it does last leaves nothing on the disk.
+    if read(&host.dir, UPGRADED)? != version {
+        return Ok(false);
+    }
     if !has_parts(host)? {
-        return Ok(read(&host.dir, UPGRADED)? == version);
+        return Ok(true);
     }
     for part in VERSIONED {
         let text = read(&host.root, &format!("{MANIFESTS}/{part}.yaml"))?;
@@ -106,11 +126,14 @@ pub(super) async fn run(host: &Host, run: &Kubeadm) -> Result<(), StepError> {
         matches!(run.verb, KubeadmVerb::Init | KubeadmVerb::JoinControlPlane | KubeadmVerb::JoinWorker);
     if starts {
         whole(host)?;
-        if run.verb == KubeadmVerb::JoinControlPlane {
-            half_joined(host).await?;
+        if run.verb == KubeadmVerb::JoinControlPlane
+            && let Err(error) = half_joined(host).await
+        {
+            // Without a majority nobody can be taken out: the join brings the member up instead.
+            tracing::warn!("an etcd member of an earlier try: {}", error.text);
         }
     }
-    let call = Call::tree("kubeadm", arguments(host, run)?);
+    let call = Call::tree("kubeadm", arguments(host, run)?).of_tree(run.tree.as_ref());
     let call = call.limit(Duration::from_secs(run.limit_s.into())).most(1 << 20).told();
     let output = host.programs.run(call).await?;
     let word = run_word(run.verb);
@@ -171,10 +194,16 @@ fn arguments(host: &Host, run: &Kubeadm) -> Result<Vec<String>, StepError> {
         KubeadmVerb::UpgradeNode => all.push("--etcd-upgrade=false".to_owned()),
         _ => {}
     }
+    let mut skip = run.skip_phases.clone();
+    if run.verb == KubeadmVerb::JoinControlPlane && has_joined(host)? {
+        // An earlier try came so far: the kubelet is a node already, and kubeadm refuses to make it one
+        // twice. What comes after that is done again.
+        skip.push("kubelet-start".to_owned());
+    }
     if let Some(config) = &run.config {
         all.push(format!("--config={}", host.dir.path().join(config.as_str()).display()));
     }
-    for (flag, values) in [("--ignore-preflight-errors", &run.ignore), ("--skip-phases", &run.skip_phases)] {
+    for (flag, values) in [("--ignore-preflight-errors", &run.ignore), ("--skip-phases", &skip)] {
         if !values.is_empty() {
             all.push(format!("{flag}={}", values.join(",")));
         }

@@ -189,6 +189,66 @@ fn kept(host: &Host) -> Result<Option<Seats>, StepError> {
     Ok(seats.filter(|seats| seats.check().is_ok()))
 }
 
+/// One of the host's filters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filter {
+    /// As it is called in the record.
+    pub(crate) name: &'static str,
+    /// Its family as nftables calls it.
+    pub(crate) family: &'static str,
+    pub(crate) save: SystemProgram,
+    pub(crate) restore: SystemProgram,
+}
+
+const FILTERS: [Filter; 2] = [
+    Filter {
+        name: "v4",
+        family: "ip",
+        save: SystemProgram::IptablesSave,
+        restore: SystemProgram::IptablesRestore,
+    },
+    Filter {
+        name: "v6",
+        family: "ip6",
+        save: SystemProgram::Ip6tablesSave,
+        restore: SystemProgram::Ip6tablesRestore,
+    },
+];
+
+/// The filters of older kernels, each with the file that says that it is in use. Where the host itself
+/// uses nftables, a kube-proxy of another distribution's image may still have used these.
+const LEGACY: [(&str, Filter); 2] = [
+    (
+        "proc/net/ip_tables_names",
+        Filter {
+            name: "v4 legacy",
+            family: "ip",
+            save: SystemProgram::IptablesLegacySave,
+            restore: SystemProgram::IptablesLegacyRestore,
+        },
+    ),
+    (
+        "proc/net/ip6_tables_names",
+        Filter {
+            name: "v6 legacy",
+            family: "ip6",
+            save: SystemProgram::Ip6tablesLegacySave,
+            restore: SystemProgram::Ip6tablesLegacyRestore,
+        },
+    ),
+];
+
+/// The filters that this host has.
+pub(crate) fn filters(host: &Host) -> Vec<Filter> {
+    let root = host.root.path();
+    let used = |names: &str| std::fs::read_to_string(root.join(names)).is_ok_and(|names| !names.is_empty());
+    let there = |filter: &Filter| {
+        ["usr/sbin", "sbin"].iter().any(|dir| root.join(dir).join(filter.save.of().0).is_file())
+    };
+    let legacy = LEGACY.into_iter().filter(|(names, filter)| used(names) && there(filter));
+    FILTERS.into_iter().chain(legacy.map(|(_, filter)| filter)).collect()
+}
+
 /// What the host's filter says.
 pub(super) async fn saved(host: &Host, program: SystemProgram) -> Result<Vec<Table>, StepError> {
     let output = host.programs.run(Call::system(program, [""; 0]).most(TABLES_BYTES)).await?;

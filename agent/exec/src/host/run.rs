@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use qb_drivers::RelPath;
+
 use super::redact::Redactor;
 use super::tell::Tell;
 use crate::limits::{OUTPUT_BYTES, SAID_BYTES};
@@ -37,10 +39,6 @@ pub(crate) enum Program {
 /// The system's programs that may be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemProgram {
-    /// `ip`
-    Ip,
-    /// `bridge`
-    Bridge,
     /// `iptables-save`
     IptablesSave,
     /// `iptables-restore`
@@ -49,30 +47,34 @@ pub(crate) enum SystemProgram {
     Ip6tablesSave,
     /// `ip6tables-restore`
     Ip6tablesRestore,
-    /// `iptables`
-    Iptables,
-    /// `ip6tables`
-    Ip6tables,
     /// `modprobe`
     Modprobe,
-    /// `umount`
-    Umount,
+    /// `nft`
+    Nft,
+    /// `iptables-legacy-save`
+    IptablesLegacySave,
+    /// `iptables-legacy-restore`
+    IptablesLegacyRestore,
+    /// `ip6tables-legacy-save`
+    Ip6tablesLegacySave,
+    /// `ip6tables-legacy-restore`
+    Ip6tablesLegacyRestore,
 }
 
 impl SystemProgram {
     /// Its name, and the package that has it.
     pub(crate) fn of(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ip => ("ip", "iproute2 (iproute on RHEL)"),
-            Self::Bridge => ("bridge", "iproute2 (iproute on RHEL)"),
             Self::IptablesSave => ("iptables-save", "iptables"),
             Self::IptablesRestore => ("iptables-restore", "iptables"),
             Self::Ip6tablesSave => ("ip6tables-save", "iptables"),
             Self::Ip6tablesRestore => ("ip6tables-restore", "iptables"),
-            Self::Iptables => ("iptables", "iptables"),
-            Self::Ip6tables => ("ip6tables", "iptables"),
             Self::Modprobe => ("modprobe", "kmod"),
-            Self::Umount => ("umount", "mount (util-linux on RHEL)"),
+            Self::Nft => ("nft", "nftables"),
+            Self::IptablesLegacySave => ("iptables-legacy-save", "iptables"),
+            Self::IptablesLegacyRestore => ("iptables-legacy-restore", "iptables"),
+            Self::Ip6tablesLegacySave => ("ip6tables-legacy-save", "iptables"),
+            Self::Ip6tablesLegacyRestore => ("ip6tables-legacy-restore", "iptables"),
         }
     }
 }
@@ -81,6 +83,8 @@ impl SystemProgram {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) program: Program,
+    /// Of which tree of the cluster's, if it is of a tree: none where it is the selected one.
+    pub(crate) tree: Option<RelPath>,
     pub(crate) args: Vec<String>,
     /// Its standard input.
     pub(crate) input: Vec<u8>,
@@ -96,7 +100,7 @@ impl Call {
     /// A program with arguments: no input, the usual limits, nothing told.
     pub(crate) fn new<A: Into<String>>(program: Program, args: impl IntoIterator<Item = A>) -> Self {
         let args = args.into_iter().map(Into::into).collect();
-        Self { program, args, input: Vec::new(), limit: LIMIT, most: OUTPUT_BYTES, told: false }
+        Self { program, tree: None, args, input: Vec::new(), limit: LIMIT, most: OUTPUT_BYTES, told: false }
     }
 
     /// The same of the system.
@@ -107,6 +111,11 @@ impl Call {
     /// The same of the cluster's tree.
     pub(crate) fn tree<A: Into<String>>(program: &'static str, args: impl IntoIterator<Item = A>) -> Self {
         Self::new(Program::Tree(program), args)
+    }
+
+    /// The same of a tree that is not selected.
+    pub(crate) fn of_tree(self, tree: Option<&RelPath>) -> Self {
+        Self { tree: tree.cloned(), ..self }
     }
 
     /// With this on its standard input.
@@ -228,7 +237,7 @@ impl HostPrograms {
     fn find(&self, call: &Call) -> Result<PathBuf, StepError> {
         match call.program {
             Program::Tree(name) => {
-                let path = self.bin.join(name);
+                let path = self.bin_of(call).join(name);
                 let missing = || {
                     StepError::new(
                         format!("the bundle has no program bin/{name}"),
@@ -250,13 +259,19 @@ impl HostPrograms {
         }
     }
 
+    /// Where programs of the call's tree lie.
+    fn bin_of(&self, call: &Call) -> PathBuf {
+        // Where programs run is the cluster's directory.
+        call.tree.as_ref().map_or_else(|| self.bin.clone(), |tree| self.cwd.join(tree.as_str()).join("bin"))
+    }
+
     fn command(&self, program: &Path, call: &Call) -> Command {
         let system = SYSTEM.map(|dir| format!("/{dir}")).join(":");
         let mut command = Command::new(program);
         command
             .args(&call.args)
             .env_clear()
-            .env("PATH", format!("{}:{system}", self.bin.display()))
+            .env("PATH", format!("{}:{system}", self.bin_of(call).display()))
             .env("LC_ALL", "C")
             // kubectl keeps what it learns of a server below it.
             .env("HOME", &self.cwd)

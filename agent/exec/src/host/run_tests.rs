@@ -52,8 +52,8 @@ async fn too_much_too_long_and_missing_are_failures() {
     assert!(long.text.contains("took more than"), "{}", long.text);
     let missing = host.run(Call::tree("other", [""; 0])).await.unwrap_err();
     assert!(missing.text.contains("bin/other"), "{}", missing.text);
-    let system = host.run(Call::system(SystemProgram::Ip, ["link"])).await.unwrap_err();
-    assert!(system.remedy.contains("iproute2"), "{}", system.remedy);
+    let system = host.run(Call::system(SystemProgram::Nft, ["list"])).await.unwrap_err();
+    assert!(system.remedy.contains("nftables"), "{}", system.remedy);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use qb_drivers::RelPath;
 use secrecy::ExposeSecret as _;
 
 use super::Host;
-use super::api::has;
+use super::kubeadm::has_joined;
 use super::ours::Ours;
 use super::place::clean;
 use crate::join::kube::{FILES, KubeSecret};
@@ -14,12 +14,6 @@ use crate::progress::StepError;
 const PKI: &str = "etc/kubernetes/pki";
 /// Bytes of an opened secret.
 const SECRET_BYTES: u64 = 64 * 1024;
-
-/// Whether this node was let in: then no secret is needed any more.
-pub(crate) fn has_joined(host: &Host) -> Result<bool, StepError> {
-    Ok(has(host, "etc/kubernetes/kubelet.conf")?
-        && has(host, "var/lib/kubelet/pki/kubelet-client-current.pem")?)
-}
 
 fn read(host: &Host, at: &RelPath) -> Result<Option<KubeSecret>, StepError> {
     let bytes =

@@ -196,7 +196,7 @@ fn read(dir: &Dir, name: &str) -> Result<Option<Zeroizing<String>>, StepError> {
 
 /// Certificate and key that let a node ask for its own certificate, for a quarter of an hour.
 fn bootstrapper(authority: &str, authority_key: &str, node: &str) -> Result<(String, String), PkiError> {
-    let issuer = Issuer::from_ca_cert_pem(authority, KeyPair::from_pem(authority_key)?)?;
+    let issuer = Issuer::from_ca_cert_pem(authority, pki::signing_key(authority_key)?)?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(clock::now().0);
@@ -218,3 +218,7 @@ fn serial() -> Result<SerialNumber, getrandom::Error> {
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
+
+#[cfg(test)]
+#[path = "kube_tests.rs"]
+mod tests;

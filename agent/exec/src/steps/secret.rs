@@ -5,6 +5,7 @@ use qb_model::action::NodeRole;
 
 use super::certificates::write_pair;
 use crate::clock;
+use crate::host::ENDED;
 use crate::join::kube::KubeSecret;
 use crate::join::{JoinSecret, write_offer};
 use crate::pki;
@@ -100,7 +101,16 @@ pub(super) fn open(context: &Context, parts: &SecretFiles) -> Result<(), StepErr
 /// Whether the secret of a real cluster is open, or this node was let in before.
 pub(super) fn is_kube_open(context: &Context, into: &RelPath) -> Result<bool, StepError> {
     let file = |path: &str| std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
-    if file(KUBELET) && file(LET_IN) {
+    // A control plane node needs it until its join has come to its end.
+    let ended = context.order.role == NodeRole::Worker || {
+        let mut any = false;
+        for name in ENDED {
+            any |=
+                is_there(context, &name.parse().map_err(|e: qb_drivers::PathError| StepError::damaged(e))?)?;
+        }
+        any
+    };
+    if ended && file(KUBELET) && file(LET_IN) {
         return Ok(true);
     }
     // With a secret at hand, one on disk may be older, and its certificate at its end.

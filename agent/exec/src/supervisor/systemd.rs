@@ -383,6 +383,10 @@ impl Systemd {
                 let why = format!("{code}: {}", text.unwrap_or_default());
                 SystemdError::Refused { unit: name.to_owned(), why }
             }
+            // The bus says no; it is well itself.
+            zbus::Error::FDO(error) => {
+                SystemdError::Refused { unit: name.to_owned(), why: error.to_string() }
+            }
             error => {
                 #[cfg(test)]
                 if !self.reconnects {
@@ -414,9 +418,12 @@ impl Systemd {
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 fn is_no_such_unit(error: &zbus::Error) -> bool {
-    // An object of a unit that was unloaded is unknown as well.
-    matches!(error, zbus::Error::MethodError(code, _, _)
-        if [NO_SUCH_UNIT, "org.freedesktop.DBus.Error.UnknownObject"].contains(&code.as_str()))
+    match error {
+        zbus::Error::MethodError(code, _, _) => code.as_str() == NO_SUCH_UNIT,
+        // An object of a unit that was unloaded is unknown as well.
+        zbus::Error::FDO(error) => matches!(**error, zbus::fdo::Error::UnknownObject(_)),
+        _ => false,
+    }
 }
 
 /// `qb-CLUSTER-UNIT.service`, escaped as systemd does it: everything but letters, digits, `:`, `_` and

@@ -2,6 +2,7 @@
 //! Everything it proposes is checked again by apply, so a wrong or lying leader orders nothing that
 //! no intent implies.
 
+pub mod cluster_upgrade;
 pub mod place;
 pub mod release;
 pub mod upgrade;
@@ -51,6 +52,7 @@ pub fn next(state: &SiteState, board: &Board, now: Millis) -> Vec<Effect> {
             next_of_attach(state, board, cluster, attach, now, &mut effects);
         }
         release::next(state, board, cluster, now, &mut effects);
+        cluster_upgrade::next(state, board, cluster, now, &mut effects);
         for node in state.members(&cluster.name) {
             if matches!(node.phase, NodePhase::Detaching { .. }) {
                 push_assign(state, &node.node, Stage::Leave, &mut effects);

@@ -88,6 +88,11 @@ fn turn(
     if let Some(other) = entering(state, cluster) {
         return Some((by, Wait::Turn(other)));
     }
+    let upgrade = cluster.upgrade.as_ref();
+    let flying = state.members(&cluster.name).find(|n| rules(n) && upgrade.is_some_and(|u| u.flies(&n.node)));
+    if let Some(other) = flying {
+        return Some((by, Wait::Turn(other.host.clone())));
+    }
     let first = order(board, cluster, now).into_iter().next()?;
     if first.member.node != *node {
         return Some((by, Wait::Turn(first.member.host.clone())));
@@ -127,7 +132,18 @@ fn taker(state: &SiteState, board: &Board, cluster: &Cluster, node: &NodeId, now
         .map(|n| n.node)
 }
 
-fn answers(board: &Board, node: &NodeId, now: Millis) -> bool {
+/// The members of a cluster's store besides one, with who of them answers.
+pub(super) fn store_without(
+    state: &SiteState,
+    board: &Board,
+    cluster: &Cluster,
+    node: &NodeId,
+    now: Millis,
+) -> Quorum {
+    Store::of(state, board, cluster, now).without(node).quorum()
+}
+
+pub(super) fn answers(board: &Board, node: &NodeId, now: Millis) -> bool {
     board.get(node).is_some_and(|heard| now.since(heard.at) < SILENT_MS)
 }
 

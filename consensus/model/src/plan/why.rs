@@ -2,6 +2,7 @@
 //! board and now. One cause, the first in the causal chain.
 
 mod leaving;
+mod upgrading;
 
 use crate::action::NodeRole;
 use crate::assignment::{KUBEADM, Stage};
@@ -73,7 +74,8 @@ fn cause_of_node(state: &SiteState, board: &Board, node: &NodeRecord, now: Milli
             let first = cluster.first == Some(node.node);
             let end = if first { Stage::Initialize } else { Stage::Join };
             if *done == Some(end) {
-                return None;
+                let at_it = node.assignment.as_ref().is_some_and(|a| state.upgrade_open(a));
+                return at_it.then(|| upgrading::at_work(board, node));
             }
             working(board, node).or_else(|| turn(state, board, cluster, node, now))
         }
@@ -279,6 +281,9 @@ fn cause_of_cluster(state: &SiteState, board: &Board, cluster: &Cluster, now: Mi
     if let Some(lost) = without_control_plane(state, cluster) {
         return Some(lost);
     }
+    if let Some(cause) = upgrading::of(state, board, cluster, now) {
+        return Some(cause);
+    }
     match cluster.phase {
         ClusterPhase::Empty => {
             let free = state.nodes().values().filter(|n| n.phase == NodePhase::Pool).count();
@@ -411,6 +416,8 @@ pub fn of_intent(state: &SiteState, board: &Board, digest: &Digest, now: Millis)
         .find(|c| {
             c.attach.as_ref().is_some_and(|a| a.cites.digest == *digest)
                 || c.deleting.is_some_and(|d| d.digest == *digest)
+                || c.upgrade.as_ref().is_some_and(|u| u.cites.digest == *digest)
+                || c.releases.values().any(|r| r.cites.digest == *digest)
         })
         .map(|c| &c.name)
         .or_else(|| {

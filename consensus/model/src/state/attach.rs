@@ -6,6 +6,7 @@ use super::SiteState;
 use super::cluster::{Attach, Cluster, ClusterPhase, MAX_FINDINGS};
 use super::nodes::NodePhase;
 use super::pool::MAX_NODES;
+use super::upgrade::UpgradePhase;
 use crate::action::{NodeRole, PlacedNode, Placement};
 use crate::assignment::{Citation, KUBEADM, Stage};
 use crate::command::{Place, PreflightDone};
@@ -22,7 +23,17 @@ impl SiteState {
         placement: &Placement,
         cites: Citation,
     ) -> Result<Generation, Reason> {
-        self.idle_cluster(name)?;
+        let half = self.idle_cluster(name)?.upgrade.as_ref().filter(|u| u.phase != UpgradePhase::Done);
+        if let Some(half) = half {
+            return Err(Reason::Precondition {
+                code: "half_upgraded".into(),
+                text: format!(
+                    "part of {name} is at {}: a node that joins now would fit neither",
+                    half.version
+                ),
+                remedy: Some(format!("bring the upgrade to its end first: qb cluster show {name}")),
+            });
+        }
         // Also where the last members are on their way out: what they made goes with them.
         let empty = self.staying(name).next().is_none();
         match placement {
@@ -65,6 +76,8 @@ impl SiteState {
             Some("being deleted")
         } else if cluster.attach.is_some() {
             Some("attaching nodes")
+        } else if cluster.upgrades() {
+            Some("being upgraded")
         } else {
             None
         };

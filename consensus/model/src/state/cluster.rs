@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::SiteState;
+use super::cluster_upgrade::ClusterUpgrade;
 use super::nodes::NodePhase;
 use crate::action::{NodeRole, Placement};
 use crate::assignment::Citation;
@@ -101,6 +102,10 @@ pub struct Cluster {
     pub bundle: Digest,
     /// The intent that made it.
     pub created: Citation,
+    /// The intent that brought it to its version: the same, or the last upgrade that was done.
+    pub installed: Citation,
+    /// The last upgrade, whatever became of it.
+    pub upgrade: Option<ClusterUpgrade>,
     /// Where it is.
     pub phase: ClusterPhase,
     /// Since when, by log time.
@@ -130,6 +135,11 @@ impl Cluster {
             self.phase = phase;
             self.since = now;
         }
+    }
+
+    /// Whether an upgrade of it goes on.
+    pub fn upgrades(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(ClusterUpgrade::rolling)
     }
 
     /// Notes that a stage began (if it has not).

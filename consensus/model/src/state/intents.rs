@@ -4,6 +4,7 @@ use super::LiveIntent;
 use super::SiteState;
 use super::apply::{Applied, Happened};
 use super::cluster::{Cluster, ClusterPhase};
+use super::cluster_upgrade::ClusterUpgrade;
 use super::upgrade::{AgentUpgrade, UpgradePhase};
 use crate::action::{Action, AuthorizedNode, KeyClass, RevokeReason, Role};
 use crate::assignment::Citation;
@@ -141,6 +142,9 @@ impl SiteState {
             // What these change follows from signatures, which a plan has not: the act judges them.
             Action::IntentCancel { .. } | Action::IntentRelease { .. } => {}
             Action::AgentUpgradeStop { upgrade } => drop(copy.stop_upgrade(upgrade, &intent.by)?),
+            Action::ClusterUpgradeStop { cluster, upgrade } => {
+                let _ = copy.stop_cluster_upgrade(cluster, upgrade, &intent.by)?;
+            }
             action if required(action).trust => {}
             action => drop(copy.act(action, KeyClass::Cli, cites)?),
         }
@@ -189,6 +193,9 @@ impl SiteState {
                 None => Err(Reason::UnknownIntent { digest: *intent }),
             },
             Action::AgentUpgradeStop { upgrade } => self.stop_upgrade(upgrade, verified.author()),
+            Action::ClusterUpgradeStop { cluster, upgrade } => {
+                self.stop_cluster_upgrade(cluster, upgrade, verified.author())
+            }
             _ => self.act(action, class, cites),
         }
     }
@@ -214,6 +221,8 @@ impl SiteState {
                 version: version.clone(),
                 bundle: *bundle,
                 created: cites,
+                installed: cites,
+                upgrade: None,
                 phase: ClusterPhase::Empty,
                 since: self.log_time,
                 attach: None,
@@ -239,6 +248,18 @@ impl SiteState {
                 ordered_at: Millis(0),
                 nodes: std::collections::BTreeMap::new(),
             }),
+            Action::ClusterUpgrade { cluster, driver, version, bundle, batch } => {
+                let new = ClusterUpgrade {
+                    cites,
+                    version: version.clone(),
+                    bundle: *bundle,
+                    batch: *batch,
+                    phase: UpgradePhase::Rolling,
+                    since: self.log_time,
+                    nodes: std::collections::BTreeMap::new(),
+                };
+                self.begin_cluster_upgrade(cluster, driver, new)
+            }
             Action::TokenMint { .. } => self.mint(action, cites),
             Action::TokenRevoke { token } => self.end_token(token),
             Action::SiteFound { .. } => Err(Reason::AlreadyFounded {}),
@@ -341,6 +362,7 @@ impl SiteState {
                 | Action::ClusterDetach { .. }
                 | Action::ClusterDelete { .. }
                 | Action::AgentUpgrade { .. }
+                | Action::ClusterUpgrade { .. }
                 | Action::TokenMint { .. }
         );
         let open = match action {
@@ -354,6 +376,9 @@ impl SiteState {
                 self.nodes.values().any(|n| n.phase.cites().is_some_and(|c| c.digest == record.digest))
             }
             Action::TokenMint { .. } => true,
+            Action::ClusterUpgrade { cluster, .. } => {
+                self.clusters.get(cluster).is_some_and(|c| c.upgrades())
+            }
             Action::AgentUpgrade { .. } => self.agent_upgrade().is_some_and(AgentUpgrade::rolling),
             _ => false,
         };

@@ -156,6 +156,7 @@ impl SiteState {
             }
         }
         self.choose_first(name);
+        self.settle_cluster_upgrade(name);
         for digest in finished {
             self.finish(&digest);
         }

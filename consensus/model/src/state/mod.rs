@@ -12,6 +12,7 @@
 mod apply;
 mod attach;
 mod cluster;
+mod cluster_upgrade;
 mod digest;
 mod intents;
 mod leave;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::{Applied, ApplyError, Happened};
 pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
+pub use cluster_upgrade::{ClusterUpgrade, MemberUpgrade};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
 pub(crate) use release::rules;
 pub use tokens::JoinToken;
@@ -320,6 +322,8 @@ impl SiteState {
         cited.extend(self.tombstones.values().map(|t| t.cites.digest));
         for cluster in self.clusters.values() {
             cited.insert(cluster.created.digest);
+            cited.insert(cluster.installed.digest);
+            cited.extend(cluster.upgrade.iter().map(|u| u.cites.digest));
             cited.extend(cluster.attach.iter().map(|a| a.cites.digest));
             cited.extend(cluster.deleting.iter().map(|c| c.digest));
             cited.extend(cluster.releases.values().map(|r| r.cites.digest));

@@ -22,20 +22,21 @@ impl SiteState {
             members.push(release.member.clone());
             members.sort_by_key(|m| m.node);
         }
+        let (version, bundle, created_by) = self.software(cluster, node);
         Some(Assignment {
             site: self.site,
             node: *node,
             generation: release.generation,
             cluster: name.clone(),
             driver: cluster.driver.clone(),
-            version: cluster.version.clone(),
-            bundle: cluster.bundle,
+            version: version.clone(),
+            bundle,
             role: release.member.role,
             stage: Stage::Leave,
             members,
             first: cluster.first.unwrap_or(*by),
             cites: release.cites,
-            created_by: cluster.created,
+            created_by,
         })
     }
 

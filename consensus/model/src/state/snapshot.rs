@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cluster_upgrade::brings;
 use super::{NodePhase, NodeRecord, SiteState, SnapshotError};
 use crate::action::Action;
 use crate::assignment::{Citation, implied, signed_intent};
@@ -46,6 +47,13 @@ impl SiteState {
         for (name, cluster) in &self.clusters {
             let stands = *name == cluster.name
                 && cited.rests(&cluster.created, |a| creates(a, cluster))
+                && cited.rests(&cluster.installed, |a| {
+                    installs(a, cluster) || brings(a, cluster, &cluster.version, &cluster.bundle)
+                })
+                && cluster
+                    .upgrade
+                    .as_ref()
+                    .is_none_or(|u| cited.rests(&u.cites, |a| brings(a, cluster, &u.version, &u.bundle)))
                 && cluster.attach.as_ref().is_none_or(|attach| {
                     cited.rests(&attach.cites, |a| {
                         matches!(a, Action::ClusterAttach { cluster, placement }
@@ -117,11 +125,14 @@ fn entered(state: &SiteState, node: &NodeRecord) -> bool {
 }
 
 fn creates(action: &Action, made: &super::Cluster) -> bool {
-    matches!(action, Action::ClusterCreate { cluster, driver, version, bundle }
-        if *cluster == made.name
-            && *driver == made.driver
-            && *version == made.version
-            && *bundle == made.bundle)
+    matches!(action, Action::ClusterCreate { cluster, driver, .. }
+        if *cluster == made.name && *driver == made.driver)
+}
+
+/// Whether an intent made a cluster at the version that it has.
+fn installs(action: &Action, made: &super::Cluster) -> bool {
+    matches!(action, Action::ClusterCreate { version, bundle, .. }
+        if creates(action, made) && *version == made.version && *bundle == made.bundle)
 }
 
 fn deletes(action: &Action, name: &Name) -> bool {

@@ -43,6 +43,9 @@ impl SiteState {
     /// The order that the state implies for a node at a stage: everything but the moment is fixed.
     /// None if the stage is not next for this node.
     pub fn implied(&self, node: &NodeId, stage: Stage) -> Option<Assignment> {
+        if stage == Stage::Upgrade {
+            return self.implied_upgrade(node);
+        }
         let record = self.nodes.get(node)?;
         let (name, role, cites) = match &record.phase {
             NodePhase::Pool => return None,
@@ -71,20 +74,21 @@ impl SiteState {
         if self.held(&cites) {
             return None;
         }
+        let (version, bundle, created_by) = self.software(cluster, node);
         Some(Assignment {
             site: self.site,
             node: *node,
             generation: record.assignments.next(),
             cluster: name.clone(),
             driver: cluster.driver.clone(),
-            version: cluster.version.clone(),
-            bundle: cluster.bundle,
+            version: version.clone(),
+            bundle,
             role,
             stage,
             members: self.cluster_members(name),
             first: cluster.first.unwrap_or(*node),
             cites,
-            created_by: cluster.created,
+            created_by,
         })
     }
 
@@ -142,12 +146,17 @@ impl SiteState {
         }
         let now = self.log_time;
         let record = self.nodes.get_mut(&assign.node).ok_or("no such node")?;
-        if record.assignment.as_ref().is_some_and(|a| a.stage == assign.stage) {
+        let again = record.assignment.as_ref().is_some_and(|a| a.stage == assign.stage);
+        // A node is upgraded again and again; the upgrade knows who has its order.
+        if again && assign.stage != Stage::Upgrade {
             return Err("the node has this order already".into());
         }
         record.assignments = implied.generation;
-        record.assignment = Some(implied);
+        record.assignment = Some(implied.clone());
         record.assigned_at = now;
+        if assign.stage == Stage::Upgrade {
+            self.upgrade_ordered(&implied);
+        }
         Ok(())
     }
 
@@ -168,7 +177,11 @@ impl SiteState {
         let result: NodeResult = postcard::from_bytes(&command.result).map_err(|e| format!("result: {e}"))?;
         let text = match result {
             NodeResult::Hello { seal_key, address } => self.hello(&command, &seal_key, &address)?,
+            NodeResult::Done { .. } if command.stage == Stage::Upgrade as u8 => {
+                self.upgrade_done(&command)?
+            }
             NodeResult::Done { public } => self.stage_done(&command, public)?,
+            NodeResult::UpgradeReturned { why } => self.upgrade_returned(&command, why)?,
             NodeResult::SecretOffered { to, purpose, ciphertext, expires_ms } => {
                 let latest = self.log_time.plus(MAX_OFFER_MS);
                 if purpose != "join" || expires_ms > latest {
@@ -267,8 +280,13 @@ impl SiteState {
             self.clusters.values().filter_map(|c| c.deleting).map(|c| c.digest).collect();
         let releasing: Vec<Digest> =
             self.clusters.values().flat_map(|c| c.releases.values()).map(|r| r.cites.digest).collect();
+        let clusters = self.clusters.values().filter(|c| c.upgrades()).filter_map(|c| c.upgrade.as_ref());
+        let agents = self.agent_upgrade().filter(|u| u.rolling()).map(|u| u.cites.digest);
+        let upgrading: Vec<Digest> = clusters.map(|u| u.cites.digest).chain(agents).collect();
         for (digest, live) in &mut self.intents {
-            let open = [&busy, &attaching, &deleting, &releasing].iter().any(|list| list.contains(digest));
+            let open = [&busy, &attaching, &deleting, &releasing, &upgrading]
+                .iter()
+                .any(|list| list.contains(digest));
             if live.finished.is_none() && !open {
                 live.finished = Some(now);
             }

@@ -77,7 +77,7 @@ const fn own(mut class: ActionClass) -> ActionClass {
 }
 
 /// The table.
-const TABLE: [ActionClass; 25] = [
+const TABLE: [ActionClass; 27] = [
     row("site.found", Role::Owner, KeyRule::Lasting),
     portal("node.authorize"),
     removal(row("node.revoke", Role::Operator, KeyRule::Lasting)),
@@ -103,6 +103,8 @@ const TABLE: [ActionClass; 25] = [
     removal(row("agent.upgrade.stop", Role::Owner, KeyRule::Lasting)),
     row("token.mint", Role::Operator, KeyRule::Lasting),
     removal(row("token.revoke", Role::Operator, KeyRule::Lasting)),
+    row("cluster.upgrade", Role::Operator, KeyRule::Lasting),
+    removal(row("cluster.upgrade.stop", Role::Operator, KeyRule::Lasting)),
 ];
 
 /// The names of all actions.
@@ -149,6 +151,8 @@ pub fn required(action: &Action) -> &'static ActionClass {
         Action::AgentUpgradeStop { .. } => 22,
         Action::TokenMint { .. } => 23,
         Action::TokenRevoke { .. } => 24,
+        Action::ClusterUpgrade { .. } => 25,
+        Action::ClusterUpgradeStop { .. } => 26,
     };
     &TABLE[at]
 }

@@ -11,7 +11,7 @@ use crate::support::{OPAL, node};
 fn joining(site: &Site) -> Vec<u8> {
     let joins = |n: &u8| {
         let record = site.record(*n);
-        has_work(record) && record.assignment.as_ref().is_some_and(|a| a.stage == Stage::Join)
+        has_work(&site.state, record) && record.assignment.as_ref().is_some_and(|a| a.stage == Stage::Join)
     };
     (102..=108).filter(joins).collect()
 }

@@ -1,5 +1,6 @@
 //! The state machine, the planner, and what nodes verify.
 
+mod cluster_upgrades;
 mod clusters;
 mod holds;
 mod implied;

@@ -66,3 +66,13 @@ pub(crate) fn delete(cluster: &str) -> Action {
 pub(crate) fn revoke(seed: u8) -> Action {
     Action::NodeRevoke { node: node(seed), then: qb_model::action::RevokeMode::Isolate }
 }
+
+pub(crate) fn upgrade_cluster(cluster: &str, version: &str, batch: u16) -> Action {
+    Action::ClusterUpgrade {
+        cluster: name(cluster),
+        driver: name("kubeadm"),
+        version: version.parse().unwrap(),
+        bundle: Digest([10; 32]),
+        batch,
+    }
+}

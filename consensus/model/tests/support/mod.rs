@@ -365,5 +365,13 @@ pub(crate) fn every_action() -> Vec<Action> {
             labels: vec![qb_model::action::Label { key: "rack".into(), value: "r7".into() }],
         },
         Action::TokenRevoke { token: public(32) },
+        Action::ClusterUpgrade {
+            cluster: name("blue"),
+            driver: name("kubeadm"),
+            version: "1.36.3".parse().unwrap(),
+            bundle: Digest([9; 32]),
+            batch: 2,
+        },
+        Action::ClusterUpgradeStop { cluster: name("blue"), upgrade: Digest([8; 32]) },
     ]
 }

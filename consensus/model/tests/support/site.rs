@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use qb_model::action::{Action, AuthorizedNode, KeyClass, Role};
-use qb_model::assignment::{Assignment, NodeResult};
+use qb_model::assignment::{Assignment, NodeResult, Stage};
 use qb_model::board::{Board, NodeReport};
 use qb_model::command::{Command, Entry, Found, PreflightDone};
 use qb_model::facts::Facts;
@@ -254,10 +254,10 @@ impl Site {
         plan::next(&self.state, &self.board, self.now)
     }
 
-    /// Control plane nodes of clusters that nobody heard yet report, where somebody is to be taken out:
-    /// only a node that answers can do that.
+    /// Nodes of clusters that nobody heard yet report, where somebody is to be taken out or upgraded: only
+    /// who answers can do that.
     fn hear_rulers(&mut self) {
-        let all = self.state.clusters().values().filter(|c| !c.releases.is_empty());
+        let all = self.state.clusters().values().filter(|c| !c.releases.is_empty() || c.upgrades());
         let members = all.flat_map(|c| self.state.members(&c.name)).map(|n| n.node).collect::<Vec<_>>();
         let seeds = (FIRST..=140).filter(|n| members.contains(&node(*n)));
         for seed in seeds.filter(|n| self.board.get(&node(*n)).is_none()).collect::<Vec<_>>() {
@@ -300,7 +300,8 @@ impl Site {
 
     /// Nodes that have an order that is not done.
     pub(crate) fn busy(&self) -> Vec<u8> {
-        (FIRST..=140).filter(|n| self.state.node(&node(*n)).is_some_and(has_work)).collect()
+        let works = |n: &u8| self.state.node(&node(*n)).is_some_and(|r| has_work(&self.state, r));
+        (FIRST..=140).filter(works).collect()
     }
 
     /// Planner and nodes work until nothing is left to do.
@@ -327,12 +328,15 @@ impl Site {
 }
 
 /// Whether a node has an order that it has not carried out.
-pub(crate) fn has_work(record: &NodeRecord) -> bool {
+pub(crate) fn has_work(state: &SiteState, record: &NodeRecord) -> bool {
     let Some(order) = &record.assignment else { return false };
+    if order.stage == Stage::Upgrade {
+        return matches!(record.phase, NodePhase::Attached { .. }) && state.upgrade_open(order);
+    }
     match &record.phase {
         NodePhase::Pool => false,
         NodePhase::Attached { done, .. } => done.is_none_or(|d| d < order.stage),
-        NodePhase::Detaching { .. } => order.stage == qb_model::assignment::Stage::Leave,
+        NodePhase::Detaching { .. } => order.stage == Stage::Leave,
     }
 }
 

@@ -24,7 +24,7 @@ pub enum ClusterState {
     Ready,
     /// Serves, but a member is not well.
     Degraded,
-    /// Changes version.
+    /// Its nodes are brought to another version.
     Upgrading,
     /// Is taken away.
     Deleting,
@@ -51,6 +51,41 @@ pub struct MemberView {
     /// Why nothing happens.
     #[schema(value_type = Option<mirror::WaitingOn>)]
     pub waiting_on: Option<WaitingOn>,
+}
+
+/// Where an upgrade of a cluster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterUpgradeState {
+    /// Nodes are upgraded: control plane nodes one by one, then workers.
+    Rolling,
+    /// A node returned to the version before, or an admin stopped it: nobody else is upgraded.
+    Halted,
+    /// Every member runs the version.
+    Done,
+}
+
+/// The last upgrade of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterUpgradeView {
+    /// The intent that ordered it.
+    #[schema(value_type = String)]
+    pub intent: Digest,
+    /// The version that it brings.
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// The manifest of the bundle that brings it.
+    #[schema(value_type = String)]
+    pub bundle: Digest,
+    /// Workers at the same time.
+    pub batch: u16,
+    /// Where it is.
+    pub state: ClusterUpgradeState,
+    /// Since when.
+    #[schema(value_type = u64)]
+    pub since: Millis,
+    /// Members that run the version.
+    pub done: u32,
 }
 
 /// A cluster.
@@ -87,6 +122,8 @@ pub struct ClusterView {
     /// Findings of the last preflight.
     #[schema(value_type = Vec<mirror::Finding>)]
     pub findings: Vec<Finding>,
+    /// Its last upgrade; none if there was none.
+    pub upgrade: Option<ClusterUpgradeView>,
     /// Stages of the running change with their times, for the timeline: word, started, ended.
     pub stages: Vec<StageView>,
     /// Why nothing happens.
@@ -97,7 +134,7 @@ pub struct ClusterView {
 /// A stage of a change of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StageView {
-    /// preflight, prepare, initialize, join, ready; leave.
+    /// preflight, prepare, initialize, join, ready; leave; upgrade.
     pub word: String,
     /// Nodes that are through.
     pub done: u32,

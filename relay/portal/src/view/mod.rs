@@ -12,7 +12,9 @@ mod problem;
 mod site;
 mod token;
 
-pub use cluster::{ClusterState, ClusterView, MemberView, StageView};
+pub use cluster::{
+    ClusterState, ClusterUpgradeState, ClusterUpgradeView, ClusterView, MemberView, StageView,
+};
 pub use event::{AlertView, AuditExport, AuditView, Event, HistoryView, SampleView};
 pub use intent::{
     IntentState, IntentView, PlanRequest, PlanView, PlannedNode, PlannedStage, PreflightRequest,

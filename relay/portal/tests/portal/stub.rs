@@ -241,6 +241,7 @@ fn cluster_view() -> ClusterView {
         members: vec![],
         endpoint: None,
         findings: vec![finding()],
+        upgrade: None,
         stages: vec![],
         waiting_on: None,
     }
@@ -360,6 +361,9 @@ impl Site for Stub {
     async fn preflight(&self, request: PreflightRequest) -> Answer<PreflightView> {
         let hosts = request.nodes.len() as u32;
         Ok(PreflightView { findings: vec![finding()], hosts, pairs: 0, probes: 0, ms: 1 })
+    }
+    async fn bundle_file(&self, _: Digest) -> Answer<Upload> {
+        Ok(Upload { length: Some(3), body: stream::iter([Ok("qbb".into())]).boxed() })
     }
     async fn push_bundle(&self, mut upload: Upload) -> Answer<BundleView> {
         let mut had = 0;

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use qb_drivers::bundle::{HEAD_BYTES, peek};
+use qb_drivers::bundle::{HEAD_BYTES, Manifest, peek};
+use qb_model::Digest;
 use qb_portal::view::BundleView;
 
 use crate::client::Outgoing;
@@ -72,7 +73,7 @@ impl Drop for Bar {
 ///
 /// # Errors
 /// It is none, cannot be read, or the site does not take it.
-pub(super) async fn push(session: &Session<'_>, path: &Path) -> Result<BundleView, CliError> {
+pub async fn push(session: &Session<'_>, path: &Path) -> Result<BundleView, CliError> {
     let fail = |e: io::Error| CliError::file("read", path, &e);
     let mut file = File::open(path).map_err(fail)?;
     let size = file.metadata().map_err(fail)?.len();
@@ -82,6 +83,17 @@ pub(super) async fn push(session: &Session<'_>, path: &Path) -> Result<BundleVie
     let what = format!("{} {}", manifest.name, manifest.version);
     let bar = Bar::new(&session.ctx.out, what, size);
     session.api.push_bundle((size, body(file, head, bar))).await
+}
+
+/// Digest and manifest of a bundle that lies in a file; nobody has judged who signed it.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub fn peek_file(path: &Path) -> Result<(Digest, Manifest), CliError> {
+    let fail = |e: io::Error| CliError::file("read", path, &e);
+    let mut head = Vec::new();
+    File::open(path).map_err(fail)?.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(fail)?;
+    peek(&head).map_err(|e| CliError::usage(sentence(&e.to_string())))
 }
 
 /// Pushes a small bundle that is in memory.

@@ -109,7 +109,7 @@ impl Sources {
             let fail = |e: io::Error| CliError::failed(format!("{}: {e}.", source.url));
             match &source.place {
                 Some(place) => {
-                    copy(&mut File::open(&file).map_err(fail)?, &into.join(place.as_str())).map_err(fail)?
+                    copy(&mut File::open(&file).map_err(fail)?, &into.join(place.as_str())).map_err(fail)?;
                 }
                 None => unpack(&file, &source.take, into).map_err(fail)?,
             }

@@ -228,7 +228,7 @@ fn complete(files: &BTreeMap<RelPath, u64>, root: &Path) -> Result<(), CliError>
     Err(CliError::usage(text).remedy("qb bundle build --help shows how the folder is laid out"))
 }
 
-/// The architecture of every program.
+/// The architecture of every program; scripts have none.
 fn one_arch(root: &Path, files: &BTreeMap<RelPath, u64>) -> Result<&'static str, CliError> {
     let mut found: Option<(&'static str, &RelPath)> = None;
     for path in files.keys().filter(|p| p.as_str().starts_with("bin/") || p.as_str().starts_with("cni/")) {
@@ -236,6 +236,10 @@ fn one_arch(root: &Path, files: &BTreeMap<RelPath, u64>) -> Result<&'static str,
         let mut head = Vec::new();
         let read = File::open(&at).and_then(|file| file.take(64).read_to_end(&mut head));
         read.map_err(|e| CliError::file("read", &at, &e))?;
+        // A script runs anywhere; one that the driver starts by name is there as a program all the same.
+        if head.starts_with(b"#!") {
+            continue;
+        }
         let arch = elf_arch(path.as_str(), &head).map_err(|e| CliError::usage(sentence(&e.to_string())))?;
         match found {
             Some((before, other)) if before != arch => {

@@ -204,6 +204,12 @@ impl Kernel {
         Ok(all.into_iter().filter(of).collect())
     }
 
+    /// Whether link-local addresses are unreachable because we said so.
+    pub(crate) async fn is_quiet(&self) -> Result<bool, KernelError> {
+        let to = (IpAddr::V4(LINK_LOCAL.address), LINK_LOCAL.bits);
+        Ok(self.routes().await?.iter().any(|route| route.ours && route.unreachable && route.to == to))
+    }
+
     /// Makes one change.
     pub(crate) async fn apply(&self, change: &Change) -> Result<(), KernelError> {
         let doing = || format!("{change:?}");

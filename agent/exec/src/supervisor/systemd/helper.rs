@@ -29,6 +29,8 @@ impl Helpers for Systemd {
         Box::pin(async move {
             let manager = self.manager().await?;
             let properties = properties(&self.program, unit);
+            // One that failed may be kept to be looked at, which would be in the way of its successor.
+            let _ = manager.reset_failed_unit(&unit.name).await;
             let begin = manager.start_transient_unit(&unit.name, "fail", &properties, &[]);
             Ok(self.job_within(&unit.name, &manager, begin, unit.limit + MARGIN).await?)
         })

@@ -3,12 +3,15 @@
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::{ANSWER, ServiceProxy, Systemd, SystemdError, UnitProxy};
+use super::{ANSWER, ServiceProxy, Systemd, SystemdError, UnitProxy, is_no_such_unit};
 use crate::host::units::{HostUnit, HostUnits};
 use crate::progress::StepError;
 
-/// What systemd says of a unit file that is not there.
-const NO_FILE: [&str; 2] = ["org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"];
+/// Whether systemd says that there is no such unit file.
+fn is_no_file(error: &zbus::Error) -> bool {
+    let absent = |error: &zbus::fdo::Error| matches!(error, zbus::fdo::Error::FileNotFound(_));
+    is_no_such_unit(error) || matches!(error, zbus::Error::FDO(error) if absent(error))
+}
 
 impl HostUnits for Systemd {
     fn look<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<HostUnit, StepError>> {
@@ -82,9 +85,7 @@ impl Systemd {
             let service = ServiceProxy::builder(&bus).path(path).build().await?;
             let enabled = match manager.get_unit_file_state(name).await {
                 Ok(state) => state,
-                Err(zbus::Error::MethodError(code, _, _)) if NO_FILE.contains(&code.as_str()) => {
-                    String::new()
-                }
+                Err(error) if is_no_file(&error) => String::new(),
                 Err(error) => return Err(error),
             };
             Ok(HostUnit {

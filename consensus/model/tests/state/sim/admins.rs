@@ -7,7 +7,7 @@ use qb_model::intent::{Anchor, Expect, Intent};
 use qb_model::trust::required;
 
 use super::world::{HOSTS, World};
-use crate::support::site::{authorize, create, delete, revoke};
+use crate::support::site::{authorize, create, delete, revoke, upgrade_cluster};
 use crate::support::{HOUR, MINUTE, OLGA, OPAL, name, node, public, sign, ulid};
 
 const CLUSTERS: [&str; 3] = ["blue", "green", "red"];
@@ -55,6 +55,7 @@ impl World {
             24..=31 => self.detach(cluster),
             32..=33 => return self.order("olga", delete(cluster), &[OLGA]),
             34 => revoke(n),
+            36..=37 => self.upgrade(cluster),
             35 if self.random.one_in(6) => {
                 let (admin, key) = (name("opal"), public(OPAL));
                 let action = Action::KeyRevoke { admin, key, reason: RevokeReason::Compromised };
@@ -70,6 +71,19 @@ impl World {
         } else {
             self.order("opal", action, &[OPAL]);
         }
+    }
+
+    /// To the version after the one that some replica has, or on with the one that was halted.
+    fn upgrade(&mut self, cluster: &str) -> Action {
+        let held = self.newest().cluster(&name(cluster));
+        let (now, to) = held.map_or(("1.36.2".parse().unwrap(), None), |c| {
+            (c.version.clone(), c.upgrade.as_ref().map(|u| u.version.clone()))
+        });
+        let patch = now.as_str().rsplit('.').next().and_then(|p| p.parse::<u32>().ok()).unwrap_or_default();
+        let next = format!("1.36.{}", patch + 1 + u32::from(self.random.one_in(5)));
+        let version =
+            to.filter(|v| *v != now && !self.random.one_in(4)).unwrap_or_else(|| next.parse().unwrap());
+        upgrade_cluster(cluster, version.as_str(), 1 + self.random.below(2) as u16)
     }
 
     fn some_nodes(&mut self, most: usize) -> Vec<NodeId> {

@@ -31,6 +31,7 @@ pub(super) fn after_entry(before: &SiteState, after: &SiteState) {
     placed_is_odd(before, after);
     ready_means_served(before, after);
     slots_are_unique_and_kept(before, after);
+    upgrades_keep_to_their_budget(before, after);
 }
 
 /// A node is ordered to leave, and forgotten, only once somebody really took it out, once; or nobody is
@@ -62,6 +63,35 @@ pub(super) fn nobody_leaves_before_it_is_out(
             assert!(!ordered, "{node} is ordered to leave {name} and still in it");
             assert!(record.is_some() || after.tombstones().contains_key(node));
         }
+    }
+}
+
+/// Of the control plane one node at a time is upgraded, and no worker before all of it is done; no more
+/// workers than were signed; a cluster's version only rises.
+fn upgrades_keep_to_their_budget(before: &SiteState, after: &SiteState) {
+    for (name, cluster) in after.clusters() {
+        let was = before.cluster(name).filter(|c| c.created == cluster.created);
+        assert!(was.is_none_or(|was| cluster.version.precedence(&was.version).is_ge()), "{name} went back");
+        let Some(upgrade) = &cluster.upgrade else { continue };
+        let old = was.and_then(|c| c.upgrade.as_ref());
+        let rules = |n: &&NodeRecord| n.phase.role() == Some(NodeRole::ControlPlane);
+        let stays = |n: &&NodeRecord| matches!(n.phase, NodePhase::Attached { .. });
+        let flies = |n: &&NodeRecord| upgrade.flies(&n.node);
+        let (planes, workers): (Vec<_>, Vec<_>) =
+            after.members(name).filter(stays).filter(flies).partition(rules);
+        let fresh = |n: &NodeRecord| old.is_none_or(|u| !u.flies(&n.node));
+        if planes.iter().any(|n| fresh(n)) {
+            assert_eq!(planes.len(), 1, "{name}");
+        }
+        if workers.iter().any(|n| fresh(n)) {
+            assert!(workers.len() <= usize::from(upgrade.batch), "{name}");
+            let all = after.members(name).filter(stays).filter(rules);
+            assert!(
+                all.into_iter().all(|n| upgrade.is_done(&n.node)),
+                "{name}: a worker before the control plane"
+            );
+        }
+        assert!(!upgrade.rolling() || cluster.attach.is_none(), "{name} attaches and is upgraded");
     }
 }
 
@@ -213,7 +243,8 @@ pub(super) fn open_work_waits_for_a_person(world: &World) {
     let (state, board) = (world.newest(), world.board());
     for cluster in state.clusters().values() {
         let leaving = state.members(&cluster.name).any(|n| matches!(n.phase, NodePhase::Detaching { .. }))
-            || !cluster.releases.is_empty();
+            || !cluster.releases.is_empty()
+            || cluster.upgrades();
         if cluster.attach.is_some() || cluster.deleting.is_some() || leaving {
             let cause = why::of_cluster(state, board, cluster, world.now);
             let person = cause.as_ref().is_some_and(|c| c.clears == Clears::Person && c.command.is_some());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qb_model::action::{Action, KeyClass, Role};
-use qb_model::assignment::{Assignment, NodeResult};
+use qb_model::assignment::{Assignment, NodeResult, Stage};
 use qb_model::board::Board;
 use qb_model::charter::{Charter, CharterBody};
 use qb_model::command::{Command, Entry, Found, PreflightDone};
@@ -269,7 +269,7 @@ impl World {
         let view = self.random.below(REPLICAS);
         self.apply(view, 20);
         let Some(record) = self.replicas[view].node(&node(n)) else { return };
-        let order = record.assignment.clone().filter(|_| has_work(record));
+        let order = record.assignment.clone().filter(|_| has_work(&self.replicas[view], record));
         if self.hosts[&n].greeted && !self.random.one_in(8) {
             if let Some(order) = order {
                 self.carry_out(n, &order, true);
@@ -298,7 +298,9 @@ impl World {
         }
         let host = self.hosts.get_mut(&n).unwrap();
         host.sequence += 1;
-        let result: NodeResult = done(n);
+        let returns = faults && order.stage == Stage::Upgrade && self.random.one_in(8);
+        let host = self.hosts.get_mut(&n).unwrap();
+        let result = if returns { NodeResult::UpgradeReturned { why: "gate".into() } } else { done(n) };
         let said =
             node_command(self.charter.site_id(), n, (host.incarnation, host.sequence), Some(order), &result);
         let command = Command::Node(said.sign(&key(n)).to_bytes());
@@ -323,7 +325,9 @@ impl World {
             self.catch_up();
             let busy: Vec<(u8, Assignment)> = nodes
                 .iter()
-                .filter_map(|n| Some((*n, self.newest().node(&node(*n)).filter(|r| has_work(r))?)))
+                .filter_map(|n| {
+                    Some((*n, self.newest().node(&node(*n)).filter(|r| has_work(self.newest(), r))?))
+                })
                 .filter_map(|(n, record)| Some((n, record.assignment.clone()?)))
                 .collect();
             if wanted == 0 && busy.is_empty() {

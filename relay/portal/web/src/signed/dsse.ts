@@ -16,12 +16,12 @@ export const VOTERS = of('voters.v1');
 export const CHECKPOINT = of('checkpoint.v1');
 
 /** Every type that an envelope or a statement may have. */
-export const TYPES: ReadonlySet<string> = new Set(
-  'charter+ intent+ login+ grant+ trust-recover+ token-use token-entry knock admit link-agent link-relay tunnel-agent command report clock voters checkpoint receipt seal-key tls-key gossip'
+export const TYPES: ReadonlySet<string> = new Set<string>([
+  ...'charter+ intent+ login+ grant+ trust-recover+ token-use token-entry knock admit link-agent link-relay tunnel-agent command report clock voters checkpoint receipt seal-key tls-key gossip'
     .split(' ')
-    .map((name) => of(name.endsWith('+') ? `${name.slice(0, -1)}.v1+json` : `${name}.v1`))
-    .concat(of('bundle.v2+json')),
-);
+    .map((name) => of(name.endsWith('+') ? `${name.slice(0, -1)}.v1+json` : `${name}.v1`)),
+  of('bundle.v2+json'),
+]);
 
 /** `"DSSEv1" SP LEN(type) SP type SP LEN(body) SP body`. */
 export function pae(type: string, body: Uint8Array): Bytes {

@@ -53,6 +53,8 @@ export interface Actions {
   'agent.upgrade.stop': { upgrade: string };
   'token.mint': { token: string; uses: number; expires_ms: number; host: string | null; addresses: string[]; labels: Label[] };
   'token.revoke': { token: string };
+  'cluster.upgrade': { cluster: string; driver: string; version: string; bundle: string; batch: number };
+  'cluster.upgrade.stop': { cluster: string; upgrade: string };
 }
 
 export type ActionName = keyof Actions;
@@ -158,6 +160,8 @@ const ACTIONS: Record<ActionName, Form> = {
     labels: set(label, 0, 32, byText('key')),
   }),
   'token.revoke': obj({ token: key }),
+  'cluster.upgrade': obj({ cluster: name, driver: name, version, bundle: key, batch: int(1, 64) }),
+  'cluster.upgrade.stop': obj({ cluster: name, upgrade: key }),
 };
 
 /** Every action on trust, the deletion of a cluster, a release and an upgrade of agents name a head of the trust log. */

@@ -53,6 +53,8 @@ export function sentence(action: Action, names: Names): string {
     'token.mint': (a) => `mint join token ${short(a.token)} for ${a.uses} machines${a.host === null ? '' : ` named ${a.host}`}`,
     'token.revoke': (a) => `end join token ${short(a.token)}`,
     'agent.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of agents`,
+    'cluster.upgrade': (a) => `upgrade cluster ${a.cluster} to ${a.version}: control plane nodes one by one, then ${a.batch} workers at a time`,
+    'cluster.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of cluster ${a.cluster}`,
   };
   const name = actionName(action);
   return (said[name] as (a: unknown) => string)((action as { [n: string]: unknown })[name]);
