@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qb_exec::{
-    Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order, Peers, ReleaseRequest, RemoteError,
-    RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone, StageError, StepProgress, Supplies,
-    UnitHealth, Units,
+    BindingsRequest, Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order, Peers,
+    ReleaseRequest, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone, StageError,
+    StepProgress, Supplies, UnitHealth, Units,
 };
 use qb_model::assignment::{Assignment, Grounds};
 use qb_model::{Name, SealKey};
@@ -140,6 +140,26 @@ impl Executor {
         match &self.kind {
             Kind::Inside(exec) => exec.peers(&peers),
             Kind::Apart(exec) => exec.peers(peers).await.map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Keeps the role bindings of admins in this node's cluster; who they are is verified there. Ends early
+    /// when the agent does.
+    ///
+    /// # Errors
+    /// What did not succeed, why, and what to do.
+    pub async fn keep_bindings(&self, node: &Node, request: BindingsRequest) -> Result<(), StageError> {
+        match &self.kind {
+            Kind::Inside(exec) => {
+                let verified = exec
+                    .verify_bindings(&request)
+                    .map_err(|e| before("verify the admins", e, "qb audit verify"))?;
+                exec.keep_bindings(verified, &node.cancel).await
+            }
+            Kind::Apart(exec) => tokio::select! {
+                done = exec.keep_bindings(request) => done.map_err(told),
+                () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
+            },
         }
     }
 

@@ -36,6 +36,7 @@
 pub mod alerts;
 pub mod attest;
 pub mod balancer;
+pub mod bindings;
 pub mod blobs;
 pub mod bundles;
 pub mod config;

@@ -62,15 +62,28 @@ pub struct BindingChanges {
     pub create: Vec<Binding>,
 }
 
-/// The bindings that the admins of a site imply, by name.
-pub fn desired(admins: &BTreeMap<Name, Admin>) -> BTreeMap<String, Binding> {
-    let binding = |(admin, entry): (&Name, &Admin)| {
+impl BindingChanges {
+    /// Whether nothing has to change.
+    pub fn is_empty(&self) -> bool {
+        self.delete.is_empty() && self.create.is_empty()
+    }
+}
+
+/// The roles of the admins of a site who get a binding.
+pub fn roles(admins: &BTreeMap<Name, Admin>) -> BTreeMap<Name, Role> {
+    // Who has no key can ask for nothing.
+    let able = admins.iter().filter(|(_, entry)| !entry.keys.is_empty());
+    able.map(|(admin, entry)| (admin.clone(), entry.role)).collect()
+}
+
+/// The bindings that these roles imply, by name.
+pub fn desired(roles: &BTreeMap<Name, Role>) -> BTreeMap<String, Binding> {
+    let binding = |(admin, role): (&Name, &Role)| {
         let name = format!("{PREFIX}{admin}");
-        let role = cluster_role(entry.role).to_owned();
+        let role = cluster_role(*role).to_owned();
         (name.clone(), Binding { name, user: user(admin), role })
     };
-    // Who has no key can ask for nothing.
-    admins.iter().filter(|(_, entry)| !entry.keys.is_empty()).map(binding).collect()
+    roles.iter().map(binding).collect()
 }
 
 /// What makes the cluster's bindings the desired ones. A role of a binding cannot be changed: such a
@@ -244,9 +257,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_wanted_and_is_kept() {
-        let wanted = desired(&admins(&STAFF));
-        let roles: Vec<_> = wanted.values().map(|b| (b.user.as_str(), b.role.as_str())).collect();
-        assert_eq!(roles, [("qb:ana", "cluster-admin"), ("qb:eve", "view"), ("qb:jon", "cluster-admin")]);
+        let wanted = desired(&roles(&admins(&STAFF)));
+        let users: Vec<_> = wanted.values().map(|b| (b.user.as_str(), b.role.as_str())).collect();
+        assert_eq!(users, [("qb:ana", "cluster-admin"), ("qb:eve", "view"), ("qb:jon", "cluster-admin")]);
         assert_eq!(changes(&wanted, &found(&wanted)), BindingChanges::default());
         let all = changes(&wanted, &[]);
         assert!(all.delete.is_empty() && all.create.len() == 3);
@@ -254,8 +267,8 @@ mod tests {
 
     #[test]
     fn who_is_gone_or_demoted_loses_it() {
-        let before = found(&desired(&admins(&STAFF)));
-        let wanted = desired(&admins(&[("ana", Role::Viewer), ("eve", Role::Viewer)]));
+        let before = found(&desired(&roles(&admins(&STAFF))));
+        let wanted = desired(&roles(&admins(&[("ana", Role::Viewer), ("eve", Role::Viewer)])));
         let diff = changes(&wanted, &before);
         assert_eq!(diff.delete, ["qb:admin:ana", "qb:admin:jon"]);
         assert_eq!(diff.create.len(), 1);
@@ -263,12 +276,12 @@ mod tests {
         // Who has no key is nobody.
         let mut keyless = admins(&[("ana", Role::Owner)]);
         keyless.values_mut().for_each(|a| a.keys.clear());
-        assert!(desired(&keyless).is_empty());
+        assert!(desired(&roles(&keyless)).is_empty());
     }
 
     #[test]
     fn a_binding_that_was_tampered_with_is_made_anew() {
-        let wanted = desired(&admins(&[("eve", Role::Viewer)]));
+        let wanted = desired(&roles(&admins(&[("eve", Role::Viewer)])));
         let good = manifest(&wanted.values().cloned().collect::<Vec<_>>());
         for (from, to) in [
             (r#""name": "view""#, r#""name": "cluster-admin""#),

@@ -17,7 +17,7 @@
 //! | `fit.rs`, `ours.rs`, `place.rs` | who else lives here; which files are ours; writing them |
 //! | `images.rs`, `kubeadm.rs`, `secret.rs`, `api.rs`, `etcd.rs` | images, kubeadm, join secrets, kubectl, etcdctl |
 //! | `kept.rs` | how a node was before an upgrade, and the way back |
-//! | `leaver.rs` | takes another node out |
+//! | `leaver.rs`, `bindings.rs` | takes another node out; the role bindings of admins |
 //! | `network.rs`, `network/` | the pod network, kept over restarts |
 //! | `settings.rs`, `record.rs`, `clean.rs` | the kernel; how the host was; taking the cluster off it |
 //!
@@ -29,6 +29,7 @@
 //! which follow no links; programs through [`Host::programs`]; units through [`Host::units`].
 
 pub(crate) mod api;
+mod bindings;
 pub(crate) mod clean;
 mod etcd;
 mod fit;

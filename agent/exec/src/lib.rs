@@ -27,7 +27,7 @@
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
 //! | `release.rs` | takes another node out of a cluster; who the members are |
-//! | `people.rs` | certificates and role bindings for the site's admins |
+//! | `people.rs`, `bindings.rs` | certificates and role bindings for the site's admins |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
 //! | `bundle.rs`, `unpack.rs`, `dir.rs` | bundles onto disk, in verified chunks; a directory that nothing leads out of |
 //! | `versions.rs`, `versions/` | other versions of qb's own programs: installed, tried out, kept or left |
@@ -47,6 +47,7 @@
 //! - What is absent on purpose: package managers, and root where systemd is not asked. The rehearsal
 //!   needs none; a driver for a real distribution brings its actions with it.
 
+mod bindings;
 mod bundle;
 mod client;
 mod clock;
@@ -76,6 +77,7 @@ mod unpack;
 pub mod versions;
 mod wire;
 
+pub use bindings::{BindingsRequest, VerifiedBindings};
 pub use bundle::{Bundle, TakeError, file_of};
 pub use errors::{ExecError, NodeError, OrderError};
 pub use exec::{ClusterNode, Exec, ExecConfig, Supplies};
@@ -83,7 +85,7 @@ pub use facts::{FactsConfig, FactsError, gather_facts};
 pub use floor::FloorError;
 pub use host::helper::{HelperError, host};
 pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};
-pub use people::{Credential, CredentialRequest, Kubectl, PeopleError, TrustGrounds};
+pub use people::{Credential, CredentialRequest, PeopleError, TrustGrounds};
 pub use pki::PkiError;
 pub use progress::{StageDone, StageError, StepProgress, StepState};
 pub use release::{Peers, ReleaseRequest};

@@ -1,20 +1,18 @@
-//! People who reach a cluster: certificates for their grants, and role bindings for exactly the admins
-//! that the trust log names (security rules 7.4). Nothing that the agent says is believed: the trust log
+//! People who reach a cluster: certificates for their grants (security rules 7.4). Nothing that the agent says is believed: the trust log
 //! is replayed from the charter, and must contain the one that this node has seen.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use qb_drivers::access::{self, BINDING_LABEL, BindingChanges};
+use qb_drivers::access;
 use qb_model::action::Role;
 use qb_model::assignment::{AssignmentError, trusted};
 use qb_model::document::GrantTarget;
 use qb_model::grant::{GrantContext, GrantError, Granted, judge_grant};
 use qb_model::ids::{Digest, Millis, Name};
 use qb_model::limits::CERTIFICATE_MS;
-use qb_model::trust::{Admin, TrustEntry, TrustState};
+use qb_model::trust::{TrustEntry, TrustState};
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, Issuer,
     KeyUsagePurpose, SerialNumber,
@@ -73,7 +71,7 @@ pub struct Credential {
     pub expires: Millis,
 }
 
-/// Why no certificate is signed, or no binding kept.
+/// Why no certificate is signed, or no role binding ordered.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleError {
     /// The site or the trust log does not stand.
@@ -99,24 +97,12 @@ pub enum PeopleError {
     /// Something in the cluster's directory is damaged.
     #[error("{0}")]
     Damaged(String),
-    /// The API server does not take the role bindings.
-    #[error("role bindings: {0}; they are tried again")]
-    Kubectl(String),
 }
 
 impl From<AssignmentError> for PeopleError {
     fn from(error: AssignmentError) -> Self {
         Self::Order(error.into())
     }
-}
-
-/// Runs the cluster's own kubectl with the rights of an administrator.
-pub trait Kubectl: Sync {
-    /// Runs one command; `input` is its standard input. Its output, bounded.
-    ///
-    /// # Errors
-    /// What it said instead.
-    fn run(&self, arguments: &[&str], input: &str) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
 impl Exec {
@@ -147,43 +133,13 @@ impl Exec {
     }
 
     /// The site's trust state by grounds that contain what this node has seen.
-    fn admins(&self, grounds: &TrustGrounds) -> Result<TrustState, PeopleError> {
+    pub(crate) fn admins(&self, grounds: &TrustGrounds) -> Result<TrustState, PeopleError> {
         let site = self.site().map_err(OrderError::from)?;
         let mut floor = self.0.floor();
         let trust = trusted(&grounds.charter, &grounds.trust_log, site, &floor.trust_head(site))?;
         floor.saw(&self.0.root, site, trust.head()).map_err(OrderError::from)?;
         Ok(trust)
     }
-
-    /// Makes the role bindings of a cluster those of the admins by the trust log; what was changed.
-    ///
-    /// # Errors
-    /// The grounds do not stand, or the API server does not take it.
-    pub async fn keep_bindings(
-        &self,
-        grounds: &TrustGrounds,
-        kubectl: &impl Kubectl,
-    ) -> Result<BindingChanges, PeopleError> {
-        let trust = self.admins(grounds)?;
-        keep(trust.admins(), kubectl).await.map_err(PeopleError::Kubectl)
-    }
-}
-
-/// Looks, compares, deletes, creates.
-async fn keep(admins: &BTreeMap<Name, Admin>, kubectl: &impl Kubectl) -> Result<BindingChanges, String> {
-    let selector = format!("{}={}", BINDING_LABEL.0, BINDING_LABEL.1);
-    let list = kubectl.run(&["get", "clusterrolebindings", "-l", &selector, "-o", "json"], "").await?;
-    let found = access::read_bindings(&list).map_err(|e| e.to_string())?;
-    let changes = access::changes(&access::desired(admins), &found);
-    if !changes.delete.is_empty() {
-        let mut arguments = vec!["delete", "clusterrolebindings", "--ignore-not-found", "--"];
-        arguments.extend(changes.delete.iter().map(String::as_str));
-        kubectl.run(&arguments, "").await?;
-    }
-    if !changes.create.is_empty() {
-        kubectl.run(&["apply", "-f", "-"], &access::manifest(&changes.create)).await?;
-    }
-    Ok(changes)
 }
 
 /// Whether this is the request that the grant names.
@@ -276,4 +232,4 @@ fn params(admin: &Name, role: Role) -> Result<CertificateParams, PeopleError> {
 
 #[cfg(test)]
 #[path = "people_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Mutex;
-
 use qb_model::action::{KeyClass, NewKey};
 use qb_model::charter::{Charter, CharterBody, Founder};
 use qb_model::document::{Document as _, Grant, GrantScope};
@@ -22,7 +20,7 @@ fn key(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32])
 }
 
-fn charter() -> (Charter, Vec<u8>) {
+pub(crate) fn charter() -> (Charter, Vec<u8>) {
     let body = CharterBody {
         v: 1,
         name: "plant-7".parse().unwrap(),
@@ -40,18 +38,18 @@ fn charter() -> (Charter, Vec<u8>) {
     (Charter::verify(&bytes).unwrap(), bytes)
 }
 
-fn cluster() -> Name {
+pub(crate) fn cluster() -> Name {
     "clus100".parse().unwrap()
 }
 
 /// A machine with the authority of a cluster in that cluster's directory.
-struct Machine {
+pub(crate) struct Machine {
     _temp: tempfile::TempDir,
-    exec: Exec,
+    pub(crate) exec: Exec,
 }
 
 impl Machine {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let exec = Exec::open(ExecConfig {
             root: temp.path().join("exec"),
@@ -76,7 +74,7 @@ impl Machine {
 }
 
 fn request_for(params: CertificateParams) -> Vec<u8> {
-    let key = rcgen::KeyPair::generate().unwrap();
+    let key = KeyPair::generate().unwrap();
     params.serialize_request(&key).unwrap().der().to_vec()
 }
 
@@ -183,36 +181,24 @@ async fn the_authority_of_kubeadm_counts_for_the_machines_own_cluster_only() {
     assert!(Authority::find(&dir, &kubernetes).unwrap().is_none());
 }
 
-/// An API server's role bindings, as kubectl shows and changes them.
-#[derive(Default)]
-struct Played {
-    said: Mutex<Vec<String>>,
-    list: Mutex<String>,
-}
-
-impl Kubectl for Played {
-    async fn run(&self, arguments: &[&str], input: &str) -> Result<Vec<u8>, String> {
-        self.said.lock().unwrap().push(arguments.join(" "));
-        if arguments[0] == "apply" {
-            input.clone_into(&mut self.list.lock().unwrap());
-        }
-        Ok(self.list.lock().unwrap().clone().into_bytes())
-    }
-}
-
+/// kubeadm's authority has an RSA key in PKCS #1.
 #[tokio::test]
-async fn bindings_follow_the_trust_log() {
+async fn the_authority_of_kubeadm_signs_too() {
     let machine = Machine::new().await;
-    let grounds = TrustGrounds { charter: charter().1, trust_log: Vec::new() };
-    let played = Played::default();
-    let stranger = r#"{"items":[{"metadata":{"name":"qb:admin:mallory"},"roleRef":{"kind":"ClusterRole","name":"cluster-admin"},"subjects":[]}]}"#;
-    stranger.clone_into(&mut played.list.lock().unwrap());
-    let changes = machine.exec.keep_bindings(&grounds, &played).await.unwrap();
-    assert_eq!((changes.delete.len(), changes.create.len()), (1, 1));
-    let again = machine.exec.keep_bindings(&grounds, &played).await.unwrap();
-    assert_eq!(again, BindingChanges::default());
-    let said = played.said.lock().unwrap().clone();
-    let selector = "get clusterrolebindings -l app.kubernetes.io/managed-by=qb -o json";
-    let delete = "delete clusterrolebindings --ignore-not-found -- qb:admin:mallory";
-    assert_eq!(said, [selector, delete, "apply -f -", selector]);
+    let (files, authority) = crate::join::kube::tests::identity();
+    let key = std::fs::read_to_string(files.path().join("ca.key")).unwrap();
+    assert!(key.starts_with(&["-----BEGIN RSA", "PRIVATE KEY-----"].join(" ")));
+    let dir = machine.exec.0.root.sub(&cluster_dir(&cluster()).unwrap()).unwrap();
+    dir.write(&"pki/ca.key".parse().unwrap(), key.as_bytes(), 0o600).unwrap();
+    dir.write(&"pki/ca.crt".parse().unwrap(), authority.as_bytes(), 0o644).unwrap();
+    let request = asked(1, 1, request_for(CertificateParams::new(Vec::new()).unwrap()));
+    let credential = machine.exec.certify(request).await.unwrap();
+    assert_eq!(credential.authority, authority);
+    let der = CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap();
+    let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+    assert_eq!(parsed.signature_algorithm.algorithm.to_id_string(), "1.2.840.113549.1.1.11");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), pki::provider());
+    builder.build().unwrap().verify_client_cert(&der, &[], UnixTime::now()).unwrap();
 }

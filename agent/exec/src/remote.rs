@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::bindings::BindingsRequest;
 use crate::bundle::parts;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
@@ -136,6 +137,23 @@ impl RemoteExec {
         match self.question(Request::Peers(Box::new(peers))).await? {
             Answer::Well => Ok(()),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Keeps the role bindings of admins in a cluster. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// It does not answer, refuses, or did not succeed.
+    pub async fn keep_bindings(&self, request: BindingsRequest) -> Result<(), RemoteError> {
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &Request::Bindings(Box::new(request)), REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
+                Answer::Progress(_) => {}
+                Answer::Well => return Ok(()),
+                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
+                other => return Err(unexpected(other)),
+            }
         }
     }
 

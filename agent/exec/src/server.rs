@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bindings::BindingsRequest;
 use crate::bundle::{Bundle, Spool, TakeError};
 use crate::exec::{Exec, Supplies};
 use crate::limits::{
@@ -126,6 +127,7 @@ impl Server {
                 None => Answer::Refused(NO_VERSIONS.to_owned()),
             },
             Request::Release(request) => return self.release(stream, *request).await,
+            Request::Bindings(request) => return self.bindings(stream, *request).await,
             Request::Peers(peers) => match exec.peers(&peers) {
                 Ok(()) => Answer::Well,
                 Err(why) => Answer::Refused(why),
@@ -210,6 +212,21 @@ impl Server {
         };
         let (progress, shown) = watch::channel(Vec::new());
         let run = self.0.exec.release(verified, progress, &self.0.stop);
+        let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
+        told(&mut stream, run, shown).await
+    }
+
+    /// Keeps role bindings: beside the orders of this node too.
+    async fn bindings(&self, mut stream: UnixStream, request: BindingsRequest) -> Result<(), WireError> {
+        let exec = self.0.exec.clone();
+        let verified = match tokio::task::spawn_blocking(move || exec.verify_bindings(&request)).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+            Err(error) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+        };
+        // Nothing is told meanwhile, but that it lives.
+        let (_progress, shown) = watch::channel(Vec::new());
+        let run = self.0.exec.keep_bindings(verified, &self.0.stop);
         let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
         told(&mut stream, run, shown).await
     }

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use crate::bindings::BindingsRequest;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
 use crate::limits::{FRAME_LIMIT, GREETING_BYTES};
@@ -95,6 +96,8 @@ pub(crate) enum Request {
     Peers(Box<Peers>),
     /// Sign a client certificate.
     Certify(Box<CredentialRequest>),
+    /// Keep the role bindings of admins in a cluster.
+    Bindings(Box<BindingsRequest>),
 }
 
 /// An order with what it rests on. Nothing of it is believed.

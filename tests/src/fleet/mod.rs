@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::binaries::Binaries;
 use crate::command::{Qb, Ran};
-use crate::lab::{Host, Kind, Lab, address};
+use crate::lab::{Host, KEEP, Kind, Lab, address};
 use crate::views::{Cluster, Node};
 use crate::wait::eventually;
 
@@ -70,7 +70,13 @@ impl Fleet {
     /// Packages or programs are missing, or the relay does not come up.
     pub fn create(lab: &str, site: &str) -> Result<Self> {
         let packages = Packages::find()?;
-        let dir = tempfile::Builder::new().prefix("qb-fleet-").tempdir().context("no temporary directory")?;
+        let mut dir =
+            tempfile::Builder::new().prefix("qb-fleet-").tempdir().context("no temporary directory")?;
+        if std::env::var_os(KEEP).is_some_and(|keep| !keep.is_empty()) {
+            // With the laboratory stay the admin's files, by which `qb` goes on.
+            dir.disable_cleanup(true);
+            eprintln!("fleet: QB_CONFIG={}", dir.path().join("config.toml").display());
+        }
         let issuer = Issuer::new("Fleet Works Root")?;
         let roots = dir.path().join("roots.pem");
         std::fs::write(&roots, issuer.pem())?;

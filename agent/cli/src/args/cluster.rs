@@ -113,7 +113,7 @@ pub struct UpgradeArgs {
     /// The cluster
     pub cluster: Name,
     /// The version: newer, and no minor version is left out
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = super::version)]
     pub version: Version,
     /// The bundle that brings it: a file, or one of the site by the beginning of its digest
     #[arg(long, value_name = "FILE|DIGEST")]

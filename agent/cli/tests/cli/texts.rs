@@ -1,7 +1,8 @@
 //! The texts that documents are shown as: golden, character by character.
 
 use qb_cli::args::PlanMode;
-use qb_cli::cmd::follow::{Goal, late, reached};
+use qb_cli::cmd::cluster_upgrade::{brings, held};
+use qb_cli::cmd::follow::{Goal, late, reached, stopped};
 use qb_cli::cmd::{
     authorize, cluster as cluster_cmd, doctor, node as node_cmd, preflight as preflight_cmd, rest, state,
 };
@@ -209,6 +210,70 @@ fn the_end_of_a_change() {
     assert!(!reached(&Goal::Gone, Some(&c), IntentState::Done));
     assert!(reached(&Goal::Gone, None, IntentState::Done));
     assert!(!reached(&Goal::Left(vec![c.members[0].node]), Some(&c), IntentState::Done));
+}
+
+#[test]
+fn an_upgrade_ends_with_all_nodes_or_with_the_one_that_returned() {
+    let mut c = attached();
+    let version: qb_model::Version = "1.37.0".parse().unwrap();
+    let goal = Goal::Upgraded(version.clone());
+    let action = qb_model::action::Action::ClusterDelete { cluster: "c".parse().unwrap() };
+    let ordered = intent(Digest([1; 32]), &made_up(action), None);
+    let view = |state| ClusterUpgradeView {
+        intent: ordered.digest,
+        version: version.clone(),
+        bundle: Digest([2; 32]),
+        batch: 1,
+        state,
+        since: ago(1),
+        done: 1,
+    };
+    c.upgrade = Some(view(ClusterUpgradeState::Rolling));
+    assert!(!reached(&goal, Some(&c), IntentState::Doing) && stopped(Some(&c), &ordered).is_ok());
+    // An intent whose upgrade was halted is done as well: what counts is the cluster's version.
+    c.upgrade = Some(view(ClusterUpgradeState::Halted));
+    assert!(!reached(&goal, Some(&c), IntentState::Done));
+    let command = "qb cluster upgrade clus100 --version 1.37.0 --bundle 3f9a51c2".to_owned();
+    let text = "is half at 1.37.0: lyon-r1-01: no API server";
+    c.waiting_on = Some(WaitingOn::person("upgrade.halted", "clus100", text, ago(1), ("operator", command)));
+    let error = stopped(Some(&c), &ordered).unwrap_err();
+    let first = "The upgrade of clus101 is halted: it is half at 1.37.0: lyon-r1-01: no API server.";
+    assert_eq!(error.lines()[0], first);
+    assert!(error.lines()[1].contains("qb cluster upgrade clus100 --version 1.37.0"), "{:?}", error.lines());
+    // One that was halted before is no news for the next.
+    c.upgrade.as_mut().unwrap().intent = Digest([9; 32]);
+    assert!(stopped(Some(&c), &ordered).is_ok());
+    (c.version, c.upgrade) = (version.clone(), Some(view(ClusterUpgradeState::Done)));
+    assert!(reached(&goal, Some(&c), IntentState::Done));
+}
+
+#[test]
+fn the_bundle_of_an_upgrade_is_of_the_driver_and_the_version() {
+    let c = attached();
+    let bundle = |n: u8, name: &str, publisher: Option<&str>| BundleView {
+        digest: Digest([n; 32]),
+        name: name.parse().unwrap(),
+        version: "1.37.0".parse().unwrap(),
+        size: 1,
+        publisher: publisher.map(|p| p.parse().unwrap()),
+    };
+    let driver = c.driver.as_str();
+    let all = [bundle(1, driver, Some("acme")), bundle(2, "agent", Some("acme")), bundle(3, driver, None)];
+    let text = |n: u8| Digest([n; 32]).to_string();
+    assert_eq!(held(&all, &text(1)[..8], &c).unwrap().digest, Digest([1; 32]));
+    for (text, said) in [
+        (text(2), "is of driver"),
+        (text(3), "No publisher"),
+        (String::new(), "names 3 bundles"),
+        ("x".into(), "no file x"),
+    ] {
+        let error = held(&all, &text, &c).unwrap_err();
+        assert!(error.lines()[0].contains(said), "{:?}", error.lines());
+    }
+    let version = |text: &str| text.parse::<qb_model::Version>().unwrap();
+    assert!(brings(&version("1.37.0"), &version("1.37.0")).is_ok());
+    let error = brings(&version("1.37.0"), &version("1.37.1")).unwrap_err();
+    assert_eq!(error.lines()[0], "The bundle brings 1.37.0, not 1.37.1.");
 }
 
 #[test]

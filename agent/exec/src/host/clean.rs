@@ -199,4 +199,4 @@ fn settings(host: &Host, before: &Record) {
 
 #[cfg(test)]
 #[path = "clean_tests.rs"]
-mod tests;
+pub(crate) mod tests;

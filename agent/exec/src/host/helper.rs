@@ -16,7 +16,7 @@ use super::place::CURRENT;
 use super::redact::Redactor;
 use super::run::HostPrograms;
 use super::tell::Tell;
-use super::{Host, leaver, network};
+use super::{Host, bindings, leaver, network};
 use crate::dir::Dir;
 use crate::exec::cluster_dir;
 use crate::progress::StepError;
@@ -143,6 +143,7 @@ async fn is_so(host: &Host, work: &Work) -> Result<bool, StepError> {
         // What is so already is left alone by it.
         Work::Restore | Work::Peers(_) => Ok(false),
         Work::Release(leaver) => leaver::is_out(host, leaver).await,
+        Work::Bindings(admins) => bindings::are_kept(host, admins).await,
     }
 }
 
@@ -152,5 +153,6 @@ async fn bring_about(host: &Host, work: &Work) -> Result<(), StepError> {
         Work::Restore => network::restore(host).await,
         Work::Peers(peers) => network::set_peers(host, peers).await,
         Work::Release(leaver) => leaver::take_out(host, leaver).await,
+        Work::Bindings(admins) => bindings::keep(host, admins).await,
     }
 }

@@ -1,8 +1,11 @@
 //! What executor and helper hand each other as files: one piece of work, and what became of it. Both are
 //! of one version: the program is the same.
 
+use std::collections::BTreeMap;
+
 use qb_drivers::RelPath;
 use qb_drivers::host_step::{HostAction, NetworkMember};
+use qb_model::action::Role;
 use qb_model::ids::{Digest, Name};
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +25,13 @@ pub(crate) enum Lane {
     Release,
     /// Who the members are.
     Peers,
+    /// Role bindings of admins.
+    Bindings,
 }
 
 impl Lane {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 3] = [Self::Order, Self::Release, Self::Peers];
+    pub(crate) const ALL: [Self; 4] = [Self::Order, Self::Release, Self::Peers, Self::Bindings];
 
     /// Name of its unit.
     pub(crate) fn unit(self) -> &'static str {
@@ -34,6 +39,7 @@ impl Lane {
             Self::Order => "qb-host-order.service",
             Self::Release => "qb-host-release.service",
             Self::Peers => "qb-host-peers.service",
+            Self::Bindings => "qb-host-bindings.service",
         }
     }
 
@@ -43,6 +49,7 @@ impl Lane {
             Self::Order => "order.json",
             Self::Release => "release.json",
             Self::Peers => "peers.json",
+            Self::Bindings => "bindings.json",
         }
     }
 
@@ -52,6 +59,7 @@ impl Lane {
             Self::Order => "order.result",
             Self::Release => "release.result",
             Self::Peers => "peers.result",
+            Self::Bindings => "bindings.result",
         }
     }
 
@@ -61,6 +69,7 @@ impl Lane {
             Self::Order => "order.told",
             Self::Release => "release.told",
             Self::Peers => "peers.told",
+            Self::Bindings => "bindings.told",
         }
     }
 }
@@ -128,4 +137,6 @@ pub(crate) enum Work {
     Peers(Vec<NetworkMember>),
     /// Takes another node out.
     Release(Leaver),
+    /// Makes the role bindings that qb keeps those of these admins. Which rights a role has is not said.
+    Bindings(BTreeMap<Name, Role>),
 }

@@ -221,4 +221,4 @@ fn serial() -> Result<SerialNumber, getrandom::Error> {
 
 #[cfg(test)]
 #[path = "kube_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -36,14 +36,14 @@ const RSA: &str = "\
      FFqMYXh/VjS2hw28yIbYS5kacIFqEWRr8b5bV+39L9riat0z9tfMUJq4fhxB+srwepC6YGCDpKkojn0Tv4jpUIWWBA==";
 
 /// PKCS #1, as kubeadm writes it.
-fn rsa() -> String {
+pub(crate) fn rsa() -> String {
     let lines: Vec<&str> = RSA.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).unwrap()).collect();
     let word = "RSA PRIVATE KEY";
     format!("-----BEGIN {word}-----\n{}\n-----END {word}-----\n", lines.join("\n"))
 }
 
 /// The identity of a cluster in a directory.
-fn identity() -> (tempfile::TempDir, String) {
+pub(crate) fn identity() -> (tempfile::TempDir, String) {
     let temp = tempfile::tempdir().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -105,7 +105,10 @@ impl Fake {
         let running = Running {
             environment: take("Environment").try_into().unwrap(),
             argv: exec[0].1.clone(),
-            folder: take("WorkingDirectory").try_into().unwrap(),
+            folder: match all.get("WorkingDirectory") {
+                Some(folder) => folder.try_clone().unwrap().try_into().unwrap(),
+                None => String::new(),
+            },
             names,
         };
         let result = if running.argv[0].ends_with("missing") { "failed" } else { "done" };
@@ -275,6 +278,36 @@ async fn a_unit_is_adopted_replaced_and_stopped() {
     assert_eq!(second.0.look(&cluster).await.unwrap()[0].1, record(2).mark());
     second.0.stop(&key()).await.unwrap();
     assert!(second.0.look(&cluster).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_helper_runs_with_the_whole_host_and_is_found_by_its_mark() {
+    use crate::host::runner::{HelperUnit, Helpers};
+    let fake = Fake::default();
+    let (systemd, _bus) = systemd(&fake, "/run/qb/bin/qb-exec").await;
+    let name = "qb-host-order.service";
+    let unit = HelperUnit {
+        name: name.to_owned(),
+        title: "files, cluster c1".to_owned(),
+        file: "/var/lib/qb/exec/host/order.json".into(),
+        mark: Digest([7; 32]),
+        limit: Duration::from_secs(60),
+    };
+    assert_eq!(systemd.running(name).await, Ok(None));
+    assert_eq!(Helpers::run(&systemd, &unit).await, Ok("done".to_owned()));
+    let started = fake.0.lock().unwrap().units[name].clone();
+    assert_eq!(started.argv.join(" "), "/run/qb/bin/qb-exec host /var/lib/qb/exec/host/order.json");
+    for has in ["TimeoutStartUSec", "KillMode", "NoNewPrivileges", "Slice", "CollectMode", "LimitCORE"] {
+        assert!(started.names.iter().any(|n| n == has), "{has}");
+    }
+    // Whatever gives it a view of its own would hide its mounts from the host.
+    let own = ["Protect", "Private", "ReadOnly", "ReadWrite", "Inaccessible", "Mount", "Root", "Bind"];
+    assert!(started.names.iter().all(|n| !own.iter().any(|own| n.starts_with(own))), "{:?}", started.names);
+    // The fake's units never end: one of an earlier life is found like this.
+    assert_eq!(systemd.running(name).await, Ok(Some(Some(unit.mark))));
+    Helpers::stop(&systemd, name).await.unwrap();
+    assert_eq!(systemd.running(name).await, Ok(None));
+    systemd.ended(name).await.unwrap();
 }
 
 #[tokio::test]

@@ -35,6 +35,21 @@ async fn older_and_foreign_orders_and_held_nodes_do_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_real_cluster_needs_the_packaged_executor() {
+    let site = Site::new(99, &ALL);
+    let node = site.open(1).await;
+    let empty = listing(&node.root);
+    let mut order = site.order(1, Stage::Prepare);
+    order.driver = "kubeadm".parse().unwrap();
+    let text = refused(&site, &node, order, None).await;
+    assert!(text.contains("needs the packaged executor") && text.contains("qb-agent package"), "{text}");
+    assert_eq!(listing(&node.root), empty);
+    // Nobody is let into one, either.
+    let real = Recipient { real: true, ..site.mint(3) };
+    assert!(node.exec.mint_for(real).await.unwrap_err().to_string().contains("does not hold"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_floor_is_not_a_new_one() {
     let site = Site::new(78, &ALL);
     let node = site.open(1).await;

@@ -1,6 +1,6 @@
 //! S71: the agent's process is in the wrong hands. Whatever it hands over, nothing runs.
 
-use qb_exec::{Order, RemoteError};
+use qb_exec::{BindingsRequest, Order, RemoteError, TrustGrounds};
 use qb_model::action::{Action, NodeRole};
 use qb_model::assignment::Stage;
 use qb_model::dsse::{SecretKey, Signer as _};
@@ -157,6 +157,35 @@ async fn join_secrets_are_made_for_those_who_are_ordered_to_join_here() {
     older.order.generation = Generation(1);
     refused(older, "of generation 2 had its secret before").await;
     program.remote.mint_join(good).await.unwrap();
+}
+
+/// Rights in a cluster follow a trust log of this site that is not older than the one seen here.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_becomes_an_admin_of_a_cluster_by_the_agents_word() {
+    let (site, other) = (Signed::new(97, 1), Signed::new(97, 2));
+    let temp = tempfile::tempdir().unwrap();
+    let program = Program::start(temp.path(), &site).await;
+    let ask = async |of: &Signed, change: &dyn Fn(&mut TrustGrounds)| {
+        let charter = of.charter.envelope().to_vec();
+        let mut grounds = TrustGrounds { charter, trust_log: of.trust.clone() };
+        change(&mut grounds);
+        let request = BindingsRequest { cluster: "blue".parse().unwrap(), grounds };
+        program.remote.keep_bindings(request).await.unwrap_err()
+    };
+    let refused = async |of: &Signed, change: &dyn Fn(&mut TrustGrounds)| match ask(of, change).await {
+        RemoteError::Refused(_) => {}
+        other => panic!("{other:?}"),
+    };
+    refused(&other, &|_| ()).await;
+    refused(&site, &|grounds| grounds.charter = b"{}".to_vec()).await;
+    // One that stands gets further, and is remembered.
+    match ask(&site, &|_| ()).await {
+        RemoteError::Stopped(error) => {
+            assert!(error.text.contains("does not lie on this machine"), "{error}")
+        }
+        other => panic!("{other:?}"),
+    }
+    refused(&site, &|grounds| grounds.trust_log.clear()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,4 +6,5 @@ mod forged;
 mod frames;
 mod orders;
 mod program;
+mod releases;
 mod signed;
