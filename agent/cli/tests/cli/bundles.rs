@@ -110,7 +110,7 @@ fn what_a_folder_lacks_is_named() {
     write(files.join("bin/runc"), &elf(183, "runc"));
     let ran = lab.qb(&build);
     assert!(ran.code == 2 && ran.err.contains("one architecture"), "{ran:?}");
-    write(files.join("bin/runc"), b"#!/bin/sh");
+    write(files.join("bin/runc"), b"neither");
     assert!(lab.qb(&build).err.contains("no ELF file"));
     assert!(!lab.folder.path().join("kubeadm-1.36.2.qbb").exists());
     let ran = lab.qb(&["bundle", "build", "--driver", "kubeadm"]);

@@ -89,7 +89,7 @@ async fn drain(host: &Host, name: &str) -> Result<(), StepError> {
         if Instant::now() > until {
             return Err(StepError::new(
                 format!("{name} is not drained: {why}"),
-                "make room for the pod, or delete it with `qb kubectl`; it is tried again",
+                "make room for the pod, or delete it with `qb kubectl CLUSTER -- delete pod NAME`; it is tried again",
             ));
         }
         sleep(AGAIN).await;

@@ -121,7 +121,7 @@ fn hostile(path: &RelPath, error: &io::Error) -> StepError {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::LOOP | Errno::NOTDIR) => StepError::new(
             format!("/{path} goes through a link or is no file"),
-            "qb follows no links there: put a directory in its place, or mount one (`mount --bind`), then the step runs again",
+            "links are not followed there: put a directory in its place, or mount one (`mount --bind`), then the step runs again",
         ),
         _ => StepError::disk(format!("/{path}"), error),
     }
