@@ -20,6 +20,15 @@ const ASK: &str = "2";
 pub const SERVICE: &str = "10.96.0.80";
 
 impl Fleet {
+    /// Has the site accept bundles of its own publisher.
+    ///
+    /// # Errors
+    /// `qb` refuses.
+    pub fn trust_publisher(&self, at: &Host) -> Result<()> {
+        let key = self.run(&["key", "export-public", &format!("{}-publisher", self.site)])?.ended(0)?.stdout;
+        self.near(at.index(), &["bundle", "trust", &self.site, key.trim(), "-y"])?.ended(0).map(drop)
+    }
+
     /// Makes the bundle of a version, signed with the site's publisher key, and gives it to the site; its file.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ fn site(lab: &str, hosts: std::ops::RangeInclusive<u8>) -> Result<(Fleet, Vec<Ho
         let numbers: Vec<_> = hosts.collect();
         fleet.await_knocks(&numbers)?;
         fleet.authorize(&nodes)?;
+        fleet.trust_publisher(&nodes[0])?;
         let file = fleet.kubernetes_bundle(Version::First)?;
         fleet.near(numbers[0], &["bundle", "push", &file])?.ended(0)?;
         Ok(nodes)
