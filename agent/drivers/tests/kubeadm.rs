@@ -215,7 +215,7 @@ fn an_upgrade_changes_nothing_before_all_is_here_and_the_kubelet_last() {
         for step in &steps {
             match &step.action {
                 StepAction::Host { host: HostAction::Images { tree, .. } } => {
-                    trees.push(tree.clone().unwrap())
+                    trees.push(tree.clone().unwrap());
                 }
                 StepAction::Host { host: HostAction::Kubeadm(run) } => trees.push(run.tree.clone().unwrap()),
                 StepAction::Host { host: HostAction::Select { tree } | HostAction::Keep { tree } } => {

@@ -119,6 +119,14 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
         Action::IntentCancel { intent },
         Action::AgentUpgrade { bundle: intent, version: "9.0.0".parse()?, first: vec![node], batch: 1 },
         Action::AgentUpgradeStop { upgrade: intent },
+        Action::ClusterUpgrade {
+            cluster: "clus100".parse()?,
+            driver: "rehearsal".parse()?,
+            version: "9.0.0".parse()?,
+            bundle: intent,
+            batch: 1,
+        },
+        Action::ClusterUpgradeStop { cluster: "clus100".parse()?, upgrade: intent },
         Action::TokenMint {
             token: fresh()?,
             uses: 1,

@@ -40,7 +40,7 @@ impl Programs for Played {
             }
             match args[0] {
                 "delete" => {
-                    cluster.items.retain(|i| !args[4..].contains(&i["metadata"]["name"].as_str().unwrap()))
+                    cluster.items.retain(|i| !args[4..].contains(&i["metadata"]["name"].as_str().unwrap()));
                 }
                 "apply" => {
                     let list: Value = serde_json::from_slice(&call.input).unwrap();

@@ -181,7 +181,7 @@ async fn nobody_becomes_an_admin_of_a_cluster_by_the_agents_word() {
     // One that stands gets further, and is remembered.
     match ask(&site, &|_| ()).await {
         RemoteError::Stopped(error) => {
-            assert!(error.text.contains("does not lie on this machine"), "{error}")
+            assert!(error.text.contains("does not lie on this machine"), "{error}");
         }
         other => panic!("{other:?}"),
     }
