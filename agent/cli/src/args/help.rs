@@ -255,10 +255,29 @@ fn decorate(command: clap::Command, path: &str) -> clap::Command {
 pub fn parse<I, T>(args: I) -> Result<Cli, clap::Error>
 where
     I: IntoIterator<Item = T>,
-    T: Into<std::ffi::OsString> + Clone,
+    T: Into<std::ffi::OsString>,
 {
-    let matches = command().try_get_matches_from(args).map_err(explain)?;
+    let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+    let mut grammar = command();
+    if args.iter().any(|arg| arg.to_str().is_some_and(is_hyphened_key)) {
+        grammar = hyphens_begin_values(grammar);
+    }
+    let matches = grammar.try_get_matches_from(args).map_err(explain)?;
     Cli::from_arg_matches(&matches)
+}
+
+/// Whether this is a key, an id or a digest that begins with a hyphen, as one of 64 does in base64url.
+fn is_hyphened_key(arg: &str) -> bool {
+    arg.starts_with('-') && arg.parse::<qb_model::Digest>().is_ok()
+}
+
+/// What begins with a hyphen and is no flag is a value. Not the rule for every command line: a mistyped flag is
+/// named as that.
+fn hyphens_begin_values(command: clap::Command) -> clap::Command {
+    let takes =
+        |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_last_set();
+    let command = command.mut_args(|arg| if takes(&arg) { arg.allow_hyphen_values(true) } else { arg });
+    command.mut_subcommands(hyphens_begin_values)
 }
 
 /// What other tools call it, and how it is called here.

@@ -180,3 +180,26 @@ fn tokens_are_minted_with_bounds() {
     labelled.labels = vec!["rack".into()];
     assert!(qb_cli::cmd::token::action(key, qb_model::Millis(1), &labelled).is_err());
 }
+
+/// One of 64 keys, ids and digests begins with a hyphen; what is mistyped is still named.
+#[test]
+fn what_is_named_by_its_key_may_begin_with_a_hyphen() {
+    let key = "-0aAbB1cC2dD3eE4fF5gG6hH7iI8jJ9kK-lL_mM0nN8";
+    for words in [
+        &["intent", "show", key, "-o", "json"][..],
+        &["node", "authorize", "-y", key],
+        &["cluster", "detach", "c1", "h1", key, "--plan"],
+        &["cluster", "create", "c1", "--bundle", key, "-y"],
+        &["--door", "https://10.0.0.1:8443", "node", "show", key],
+        &["relay", "add", "https://r.example", "--relay-key", key, "--org", "acme"],
+        &["audit", "list"],
+    ] {
+        if let Err(error) = parse(["qb"].iter().chain(words).copied()) {
+            panic!("{words:?}: {error}");
+        }
+    }
+    let cli = parse(["qb", "node", "show", key, "-y"]).unwrap();
+    assert!(cli.globals.yes && matches!(cli.command, Some(Command::Node(_))));
+    assert!(parse(["qb", "node", "authorize", "h1", "--yess"]).is_err());
+    assert!(parse(["qb", "intent", "show", "-0"]).is_err());
+}

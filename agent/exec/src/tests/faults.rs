@@ -65,7 +65,8 @@ async fn a_joining_control_plane_node_converges_from_every_point() {
         stopped = in_prepare || in_join || in_leave;
         k += 1;
     }
-    assert!(k > 15, "only {k} points");
+    // 17 where the executor is asked before its stand-in is up, 2 fewer for each wait that is over at once.
+    assert!(k > 12, "only {k} points");
 }
 
 #[tokio::test(flavor = "multi_thread")]
