@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use qb_drivers::Driver;
+use qb_drivers::{Driver, Served};
 use qb_exec::probe::{ProbeTarget, Responders, probe};
 use qb_model::NodeId;
 use qb_model::action::{NodeRole, PlacedNode};
@@ -105,7 +105,7 @@ pub async fn probe_all(node: &Arc<Node>, request: ProbeRequest) -> Result<ProbeA
                 to: SocketAddr::new(address, port.port),
                 proto: port.proto,
                 expect: target.node,
-                serving: target.serving && port.port == API_SERVER_PORT,
+                serving: target.serving,
                 limit,
             };
             jobs.push((target.node, port, what));
@@ -119,9 +119,6 @@ pub async fn probe_all(node: &Arc<Node>, request: ProbeRequest) -> Result<ProbeA
         .await;
     Ok(probes)
 }
-
-/// The port whose service speaks TLS and does not answer probes.
-const API_SERVER_PORT: u16 = 6443;
 
 /// What a run is about: nodes, their roles, and whether they serve already.
 struct Host {
@@ -172,7 +169,9 @@ pub async fn run(
     let needs = |role: NodeRole| driver.requirements(role);
     let mut wanted = pairs(&checks, &needs);
     let serves = |n: &NodeId| checks.iter().any(|c| c.node == *n && c.serving);
-    wanted.retain(|pair| !(serves(&pair.from) && serves(&pair.to)));
+    wanted.retain(|pair| {
+        !serves(&pair.to) || !serves(&pair.from) && driver.served(&pair.port) != Served::Nothing
+    });
     let findings = judge(&checks, &probes, &needs, &wanted);
     let count = hosts.len() as u32;
     Run {
@@ -219,18 +218,24 @@ async fn open_all(
     futures::future::join_all(open).await.into_iter().flatten().collect()
 }
 
+/// What is probed of a node: what answers as a responder does, and what only takes connections.
+fn targets(driver: &dyn Driver, to: &Host) -> Vec<Target> {
+    let ports = driver.requirements(to.role).ports;
+    let hears = |port: &Port| if to.serving { driver.served(port) } else { Served::Answers };
+    let target = |serving, how| Target {
+        node: to.node,
+        address: to.address.clone(),
+        ports: ports.iter().filter(|port| hears(port) == how).cloned().collect(),
+        serving,
+    };
+    let both = [target(false, Served::Answers), target(true, Served::Accepts)];
+    both.into_iter().filter(|target| !target.ports.is_empty()).collect()
+}
+
 async fn probe_everywhere(node: &Arc<Node>, driver: &dyn Driver, hosts: &[Host]) -> Vec<Probe> {
     let asks = hosts.iter().map(|from| async move {
-        let targets: Vec<Target> = hosts
-            .iter()
-            .filter(|to| to.node != from.node && !(to.serving && from.serving))
-            .map(|to| Target {
-                node: to.node,
-                address: to.address.clone(),
-                ports: driver.requirements(to.role).ports,
-                serving: to.serving,
-            })
-            .collect();
+        let others = hosts.iter().filter(|to| to.node != from.node && !(to.serving && from.serving));
+        let targets: Vec<Target> = others.flat_map(|to| targets(driver, to)).collect();
         if targets.is_empty() {
             return Vec::new();
         }
@@ -261,5 +266,30 @@ async fn close(node: &Arc<Node>, host: NodeId, run: u64) {
     } else if let Err(e) = node.ask::<_, OpenAnswer>(host, kind::OPEN, &nothing, OPEN_DEADLINE).await {
         // The ports close by themselves when their time is over.
         tracing::debug!(%host, "closing preflight ports: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What a cluster's own services hold is not asked for an answer that they do not give.
+    #[test]
+    fn a_node_that_serves_is_probed_where_it_can_answer() {
+        let asked = |driver: &str, serving| -> Vec<(bool, Vec<u16>)> {
+            let driver = qb_drivers::driver(&driver.parse().unwrap()).unwrap();
+            let to = Host {
+                node: NodeId([1; 32]),
+                role: NodeRole::ControlPlane,
+                serving,
+                address: "10.0.0.1".into(),
+            };
+            let ports = |target: Target| (target.serving, target.ports.iter().map(|p| p.port).collect());
+            targets(driver, &to).into_iter().map(ports).collect()
+        };
+        assert_eq!(asked("kubeadm", false), [(false, vec![10250, 8472, 6443, 2379, 2380])]);
+        assert_eq!(asked("kubeadm", true), [(true, vec![10250, 6443, 2379, 2380])]);
+        assert_eq!(asked("rehearsal", true), [(false, vec![10250, 8472]), (true, vec![6443])]);
     }
 }

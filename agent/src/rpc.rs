@@ -207,7 +207,7 @@ pub struct Target {
     pub address: String,
     /// The ports.
     pub ports: Vec<Port>,
-    /// Whether its own services answer there instead of a responder.
+    /// Whether its own services answer there instead of a responder: that they take the connection is enough.
     pub serving: bool,
 }
 

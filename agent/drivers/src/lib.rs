@@ -54,7 +54,7 @@ pub use step::{ConfigCheck, FileSpec, SecretFiles, StandIn, Step, StepAction, Tl
 use qb_model::action::NodeRole;
 use qb_model::assignment::Assignment;
 use qb_model::ids::{Name, Version};
-use qb_model::preflight::Requirements;
+use qb_model::preflight::{Port, Requirements};
 
 /// Why a driver refuses an order. The text ends with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +161,17 @@ pub struct Observed {
     pub nested: bool,
 }
 
+/// What a probe hears on a port that a cluster's own service holds: nothing of it is disturbed to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The service answers probes as preflight itself does.
+    Answers,
+    /// It takes the connection and speaks a protocol of its own: who answers is not told.
+    Accepts,
+    /// Nothing can be heard: the kernel takes the datagrams.
+    Nothing,
+}
+
 /// Compiles orders into steps for one Kubernetes distribution.
 pub trait Driver: Send + Sync {
     /// Its name in intents.
@@ -168,6 +179,9 @@ pub trait Driver: Send + Sync {
 
     /// What is said wherever a cluster of this driver shows; none for a real distribution.
     fn label(&self) -> Option<&'static str>;
+
+    /// What a probe hears on a port of a role whose node serves its cluster already.
+    fn served(&self, port: &Port) -> Served;
 
     /// What a role needs of a host.
     fn requirements(&self, role: NodeRole) -> Requirements;

@@ -19,7 +19,7 @@ use qb_model::preflight::{Port, Proto, Requirements};
 use crate::host_step::HostAction;
 use crate::path::RelPath;
 use crate::step::{ConfigCheck, SecretFiles, StandIn, Step, StepAction, TlsFiles};
-use crate::{Driver, DriverError, Observed, bundle};
+use crate::{Driver, DriverError, Observed, Served, bundle};
 
 /// TCP port of the API server, as in Kubernetes.
 pub const API_SERVER_PORT: u16 = 6443;
@@ -49,6 +49,10 @@ impl Driver for Rehearsal {
 
     fn label(&self) -> Option<&'static str> {
         Some("rehearsal: stand-in processes, not Kubernetes")
+    }
+
+    fn served(&self, port: &Port) -> Served {
+        if port.port == API_SERVER_PORT { Served::Accepts } else { Served::Answers }
     }
 
     fn requirements(&self, role: NodeRole) -> Requirements {

@@ -20,6 +20,14 @@ const ASK: &str = "2";
 pub const SERVICE: &str = "10.96.0.80";
 
 impl Fleet {
+    /// Signs what takes minutes, through the relay, and does not wait for it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn order(&self, args: &[&str]) -> Result<()> {
+        self.far(&[args, &["-y", "--no-wait"]].concat())?.ended(0).map(drop)
+    }
+
     /// Has the site accept bundles of its own publisher.
     ///
     /// # Errors

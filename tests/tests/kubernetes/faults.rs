@@ -35,7 +35,7 @@ fn well(fleet: &Fleet, at: &Host, members: &[u8]) -> Result<()> {
 fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     let [first, second, third] = nodes else { unreachable!("three hosts") };
     create(fleet)?;
-    fleet.far(&["cluster", "attach", CLUSTER, "h2", "-y"])?.ended(0)?;
+    fleet.order(&["cluster", "attach", CLUSTER, "h2"])?;
     kill_at(
         first,
         ["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/admin.conf", "/etc/kubernetes/manifests/etcd.yaml"],
@@ -43,7 +43,7 @@ fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     well(fleet, first, &[2])?;
 
     // Two etcd members carry no loss: both come at once, and pass through two quickly.
-    fleet.far(&["cluster", "attach", CLUSTER, "--control-plane", "h3", "h4", "-y"])?.ended(0)?;
+    fleet.order(&["cluster", "attach", CLUSTER, "--control-plane", "h3,h4"])?;
     fleet.lab.wan_off(FAR)?;
     kill_at(
         second,
@@ -54,7 +54,7 @@ fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     fleet.deploy_web(first, CLUSTER)?;
     fleet.await_paths(first, CLUSTER, &[2, 3, 4])?;
 
-    fleet.far(&["cluster", "detach", CLUSTER, "h4", "-y"])?.ended(0)?;
+    fleet.order(&["cluster", "detach", CLUSTER, "h4"])?;
     third.eventually(ENTER, "it is in the pool", |host| {
         let node = fleet.node_at(host, "h4")?;
         ensure!(node.state == "pool", "it is {}: {:?}", node.state, node.waiting_on);

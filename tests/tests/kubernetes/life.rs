@@ -112,7 +112,7 @@ fn order(life: &mut Life) -> Result<()> {
 
 /// The plan chooses three nodes; the first has the cluster alone for a moment, the others join one by one.
 fn attach_three(life: &mut Life) -> Result<()> {
-    life.fleet.far(&["cluster", "attach", CLUSTER, "-n", "3", "-y"])?.ended(0)?;
+    life.fleet.order(&["cluster", "attach", CLUSTER, "-n", "3"])?;
     let at = &life.nodes[0];
     eventually(LATE, "three members are named", || {
         let shown = life.fleet.local(at, &format!("/clusters/{CLUSTER}"))?;
@@ -141,7 +141,7 @@ fn attach_two(life: &mut Life) -> Result<()> {
     let rest: Vec<_> =
         life.nodes.iter().filter(|host| !life.control.contains(&host.index())).map(Host::name).collect();
     let names: Vec<_> = rest.iter().map(String::as_str).collect();
-    life.fleet.far(&[&["cluster", "attach", CLUSTER], &names[..], &["-y"]].concat())?.ended(0)?;
+    life.fleet.order(&[&["cluster", "attach", CLUSTER], &names[..]].concat())?;
     life.fleet.await_kubernetes(life.first(), CLUSTER, &[2, 3, 4, 5, 6])?;
     life.learn()?;
     ensure!(life.control.len() == 3 && life.workers.len() == 2, "{:?} and {:?}", life.control, life.workers);
@@ -189,7 +189,7 @@ fn loss(life: &mut Life) -> Result<()> {
         ensure!(ran.stdout == "ok", "it says {} {}", ran.stdout, ran.code);
         Ok(())
     })?;
-    life.fleet.far(&["node", "revoke", &name, "--confirm", &name])?.ended(0)?;
+    life.fleet.order(&["node", "revoke", &name, "--confirm", &name])?;
     life.fleet.await_nodes(life.first(), CLUSTER, &life.members(), Version::First)?;
     let members = etcd_members(life.first())?;
     ensure!(members.len() == 2, "etcd has {members:?}");
@@ -202,7 +202,7 @@ fn loss(life: &mut Life) -> Result<()> {
 fn detach_worker(life: &mut Life) -> Result<()> {
     let gone = life.workers.pop().context("a worker")?;
     let name = format!("h{gone}");
-    life.fleet.far(&["cluster", "detach", CLUSTER, &name, "-y"])?.ended(0)?;
+    life.fleet.order(&["cluster", "detach", CLUSTER, &name])?;
     let host = life.host(gone);
     host.eventually(ENTER, "its node is in the pool", |host| {
         let node = life.fleet.node_at(host, &name)?;
@@ -219,8 +219,7 @@ fn replace(life: &mut Life) -> Result<()> {
     let fresh =
         life.nodes.iter().find(|host| !members.contains(&host.index())).context("a node in the pool")?;
     let name = fresh.name();
-    let attach = ["cluster", "attach", CLUSTER, "--control-plane", &name, "-y"];
-    life.fleet.far(&attach)?.ended(0)?;
+    life.fleet.order(&["cluster", "attach", CLUSTER, "--control-plane", &name])?;
     let mut members = members;
     members.push(fresh.index());
     members.sort_unstable();
@@ -237,7 +236,7 @@ fn upgrade(life: &mut Life) -> Result<()> {
     let file = life.fleet.kubernetes_bundle(Version::Second)?;
     life.fleet.near(life.control[0], &["bundle", "push", &file])?.ended(0)?;
     let version = Version::Second.to_string();
-    life.fleet.far(&["cluster", "upgrade", CLUSTER, "--version", &version, "-y"])?.ended(0)?;
+    life.fleet.order(&["cluster", "upgrade", CLUSTER, "--version", &version])?;
     let members = life.members();
     eventually(ENTER, "every node has the next version", || {
         life.fleet.await_nodes(life.first(), CLUSTER, &members, Version::Second)
@@ -246,7 +245,7 @@ fn upgrade(life: &mut Life) -> Result<()> {
 }
 
 fn delete(life: &mut Life) -> Result<()> {
-    life.fleet.far(&["cluster", "delete", CLUSTER, "-y", "--confirm", CLUSTER])?.ended(0)?;
+    life.fleet.order(&["cluster", "delete", CLUSTER, "--confirm", CLUSTER])?;
     for host in &life.nodes {
         host.eventually(ENTER, "its node is in the pool", |host| {
             let node = life.fleet.node_at(host, &host.name())?;

@@ -32,7 +32,7 @@ use crate::host_step::{
 };
 use crate::path::RelPath;
 use crate::step::{Step, StepAction};
-use crate::{Driver, DriverError, Observed};
+use crate::{Driver, DriverError, Observed, Served};
 pub use files::{CONTAINERD_ROOT, CONTAINERD_SOCKET, CONTAINERD_STATE};
 use release::Release;
 
@@ -76,6 +76,13 @@ impl Driver for Kubeadm {
 
     fn label(&self) -> Option<&'static str> {
         None
+    }
+
+    fn served(&self, port: &Port) -> Served {
+        match port.proto {
+            Proto::Tcp => Served::Accepts,
+            Proto::Udp => Served::Nothing,
+        }
     }
 
     fn requirements(&self, role: NodeRole) -> Requirements {

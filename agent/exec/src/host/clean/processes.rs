@@ -48,12 +48,13 @@ fn of_cluster(proc: &Path, pid: i32, dir: &Path) -> Option<String> {
     ours.then(|| program.display().to_string())
 }
 
-/// Whether `/proc/PID/cgroup` names the slice of pods, in any hierarchy.
+/// Whether `/proc/PID/cgroup` names this host's slice of pods, in any hierarchy. A slice of that name further down
+/// is of a kubelet in a container or a machine within this one.
 fn is_pod(groups: &str) -> bool {
     let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
     groups.lines().filter_map(path).any(|path| {
-        let mut parts = path.split('/');
-        parts.any(|part| matches!(part, "kubepods.slice" | "kubepods"))
+        let mut parts = path.split('/').skip_while(|part| part.is_empty());
+        matches!(parts.next(), Some("kubepods.slice" | "kubepods"))
     })
 }
 
@@ -98,7 +99,8 @@ mod tests {
     fn pods_are_known_by_their_slice() {
         for (groups, pod) in [
             ("0::/kubepods.slice/kubepods-burstable.slice/cri-containerd-1.scope\n", true),
-            ("12:memory:/x\n1:name=systemd:/host/kubepods.slice/a.scope\n", true),
+            ("12:memory:/x\n1:name=systemd:/kubepods.slice/a.scope\n", true),
+            ("12:memory:/x\n1:name=systemd:/machine.slice/h1/kubepods.slice/a.scope\n", false),
             ("4:cpu:/kubepods/besteffort/pod1/2\n", true),
             ("0::/system.slice/kubelet.service\n", false),
             ("0::/user.slice/my-kubepods.slice/x\n", false),
@@ -110,18 +112,24 @@ mod tests {
         }
     }
 
+    /// They see the processes of this test alone: pods may run on the machine that it runs on.
     #[tokio::test]
     async fn only_programs_of_the_tree_are_killed() {
         let temp = tempfile::tempdir().unwrap();
         let (dir, other) = (temp.path().join("cluster"), temp.path().join("other"));
+        let proc = temp.path().join("proc");
+        fs::create_dir(&proc).unwrap();
         let start = |at: &Path| {
             fs::create_dir_all(at).unwrap();
             fs::copy("/bin/sleep", at.join("sleep")).unwrap();
-            Command::new(at.join("sleep")).arg("600").spawn().unwrap()
+            let child = Command::new(at.join("sleep")).arg("600").spawn().unwrap();
+            let pid = child.id().to_string();
+            std::os::unix::fs::symlink(Path::new("/proc").join(&pid), proc.join(pid)).unwrap();
+            child
         };
         let (mut ours, mut theirs) = (start(&dir), start(&other));
         // Nobody waits for it: one that is dead has no program any more.
-        kill(Path::new("/"), &dir).await.unwrap();
+        kill(temp.path(), &dir).await.unwrap();
         assert!(!ours.wait().unwrap().success());
         assert_eq!(theirs.try_wait().unwrap(), None);
         theirs.kill().unwrap();
