@@ -12,21 +12,23 @@ use crate::gossip::Topic;
 use crate::knock::KnockStream;
 use crate::limits;
 
-/// Which stream a request rides. Lanes never wait for one another; bulk has a TCP connection of
-/// its own.
+/// Which stream a request rides. Lanes never wait for one another; bulk and blobs have a TCP connection
+/// of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Raft messages.
     Raft,
     /// Everything small: reports, proposals, queries, long polls.
     Control,
-    /// Chunks of snapshots and artifacts.
+    /// Chunks of snapshots, pages of the log, tunnels.
     Bulk,
+    /// Chunks of bundles: few at a time, and nothing else waits behind them.
+    Blob,
 }
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Self; 3] = [Self::Raft, Self::Control, Self::Bulk];
+    pub const ALL: [Self; 4] = [Self::Raft, Self::Control, Self::Bulk, Self::Blob];
 
     /// The largest body, of a request and of an answer.
     pub fn max_body(self) -> usize {
@@ -34,7 +36,27 @@ impl Lane {
             Self::Raft => limits::RAFT_BODY,
             Self::Control => limits::CONTROL_BODY,
             Self::Bulk => limits::BULK_BODY,
+            Self::Blob => limits::BLOB_BODY,
         }
+    }
+
+    /// Requests that may wait for an answer on it, to one peer.
+    pub fn outstanding(self) -> usize {
+        match self {
+            Self::Raft | Self::Control | Self::Bulk => limits::OUTSTANDING_PER_LANE,
+            Self::Blob => limits::OUTSTANDING_BLOBS,
+        }
+    }
+
+    /// Requests of one peer that are handled at a time: those of its streams, and as many that it has
+    /// cancelled and that have not ended.
+    pub(crate) fn inbound(self) -> usize {
+        2 * self.outstanding()
+    }
+
+    /// Whether it rides the connection for bulk.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Bulk | Self::Blob)
     }
 
     /// The protocol's name on the wire.
@@ -43,6 +65,7 @@ impl Lane {
             Self::Raft => "/qb/raft/1",
             Self::Control => "/qb/rpc/1",
             Self::Bulk => "/qb/bulk/1",
+            Self::Blob => "/qb/blob/1",
         }
     }
 

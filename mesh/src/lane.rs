@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use crate::error::RequestError;
 use crate::frame::{self, Frame, FrameError, Head};
 use crate::handler::Lane;
-use crate::limits::{FRAMES_QUEUED, LANE_IDLE, OUTSTANDING_PER_LANE, WRITE_STALL};
+use crate::limits::{FRAMES_QUEUED, LANE_IDLE, WRITE_STALL};
 use crate::tasks::Tasks;
 
 type Reply = oneshot::Sender<Result<Bytes, RequestError>>;
@@ -46,7 +46,7 @@ impl LaneClient {
     {
         let (queue, frames) = mpsc::channel(FRAMES_QUEUED);
         let pending = Arc::new(Pending::default());
-        let turns = Arc::new(Semaphore::new(OUTSTANDING_PER_LANE));
+        let turns = Arc::new(Semaphore::new(lane.outstanding()));
         tasks.spawn(run(stream, site, lane, frames, pending.clone()));
         Self { queue, pending, turns }
     }

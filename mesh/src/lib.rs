@@ -45,6 +45,9 @@
 //! - No task outlives the [`MeshTask`].
 //! - A request is sent at most once. [`RequestError::Closed`] and [`RequestError::Deadline`] leave
 //!   open whether the peer acted.
+//! - Each lane has bounds of its own, so that bulk takes no place of control's. A new stream of a lane is
+//!   never refused: it ends the peer's oldest one of that lane.
+//! - Raft and control stay on the bulk connection only while no other can be dialled.
 //! - An address is a hint: a failed dial removes none, and none proves who answers.
 //! - What a length announces is checked against a limit, and memory grows with what arrives.
 //!

@@ -7,8 +7,10 @@ use std::time::Duration;
 pub const RAFT_BODY: usize = 4 << 20;
 /// Body of a control request or answer: reports, proposals, queries.
 pub const CONTROL_BODY: usize = 1 << 20;
-/// Body of a bulk request or answer: one chunk of a snapshot or an artifact.
+/// Body of a bulk request or answer: one chunk of a snapshot, a page of the log.
 pub const BULK_BODY: usize = 4 << 20;
+/// Body of a blob request or answer: one chunk of a bundle, and which others are there.
+pub const BLOB_BODY: usize = (1 << 20) + (64 << 10);
 /// A gossiped fact with its signature and framing: rare and small, since every node carries it.
 pub const GOSSIP_MESSAGE: usize = 16 << 10;
 /// What a publisher may hand in: leaves room for source, signature, topic and sequence number.
@@ -26,10 +28,12 @@ pub const REFUSAL_CHARS: usize = 512;
 
 /// Requests that may wait for an answer on one lane to one peer; the next caller waits its turn.
 pub const OUTSTANDING_PER_LANE: usize = 32;
-/// Requests of one peer that are being handled: three full lanes, and slack for cancelled ones.
-pub const INBOUND_PER_PEER: usize = 128;
-/// Streams that one peer may hold open: three lanes, twice over while it reconnects.
-pub const STREAMS_PER_PEER: usize = 8;
+/// The same on the blob lane: each is a MiB on a line and in memory, and what else goes to that peer
+/// shares the line with it.
+pub const OUTSTANDING_BLOBS: usize = 4;
+/// Streams that one peer may hold open on one lane: the one that it uses, and the one before it, whose end
+/// was not heard yet. A further one ends the oldest: whoever comes again is not shut out by its own past.
+pub const STREAMS_PER_LANE: usize = 2;
 /// Frames that wait for the writer of one stream; the senders wait when it is full.
 pub const FRAMES_QUEUED: usize = 32;
 /// Longest time a handler may take: a long poll is 10 s; a peer cannot ask for more than this.
@@ -55,7 +59,7 @@ pub const PENDING_PER_SOURCE: usize = 64;
 pub const PENDING_OUTBOUND: u32 = 256;
 /// A handshake must be complete by then.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Yamux streams of one connection: lanes, ping and gossip take a dozen.
+/// Yamux streams of one connection: lanes, ping and gossip take a score.
 pub const YAMUX_STREAMS: usize = 64;
 /// A connection without a stream is closed after this.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
@@ -63,6 +67,9 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
 pub const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// A ping unanswered for this long has failed; the second failure in a row closes the connection.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Failures in a row that are told of a bulk connection before it is closed, half a minute: a ping waits
+/// there behind what the line has to carry, and a slow line is not a dead one.
+pub const BULK_PINGS_MISSED: u32 = 5;
 
 /// First delay between two dials of a wanted peer.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);

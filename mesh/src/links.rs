@@ -1,7 +1,8 @@
 //! The connections that are up, by peer, and which of them carries what. Pure.
 //!
 //! A peer's oldest connection that is not for bulk carries the Raft and control lanes. A connection
-//! is for bulk once this node dialled it for that, or once the peer opened a bulk stream on it.
+//! is for bulk once this node dialled it for that, or once the peer opened a bulk stream on it. Lanes ride
+//! the other kind's connection only while theirs cannot be had.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use qb_model::NodeId;
 use tokio::time::Instant;
 
 use crate::handler::PeerInfo;
+use crate::limits::BULK_PINGS_MISSED;
 
 /// One connection.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) address: SocketAddr,
     pub(crate) dialled: bool,
     pub(crate) bulk: bool,
+    /// Pings in a row that were told to have failed.
+    pub(crate) missed: u32,
 }
 
 #[derive(Debug)]
@@ -67,14 +71,14 @@ impl Links {
         last
     }
 
-    /// The connection for Raft and control.
+    /// The connection that requests ride, if need be that for bulk.
     pub(crate) fn primary(&self, node: NodeId) -> Option<ConnectionId> {
         self.peers.get(&node)?.primary().map(|link| link.id)
     }
 
-    /// The connection for bulk, if there is one.
-    pub(crate) fn bulk(&self, node: NodeId) -> Option<ConnectionId> {
-        self.peers.get(&node)?.links.iter().find(|link| link.bulk).map(|link| link.id)
+    /// The oldest connection of a kind, for bulk or for the rest, if there is one.
+    pub(crate) fn of_kind(&self, node: NodeId, bulk: bool) -> Option<ConnectionId> {
+        self.peers.get(&node)?.links.iter().find(|link| link.bulk == bulk).map(|link| link.id)
     }
 
     /// The peer uses that connection for bulk. Ignored for its only one: then there is no choice.
@@ -87,13 +91,24 @@ impl Links {
         }
     }
 
-    /// A ping came back. Counts for the connection that requests ride.
+    /// A ping came back. Its time counts for the connection that requests ride.
     pub(crate) fn measured(&mut self, node: NodeId, id: ConnectionId, rtt: Duration) {
-        if self.primary(node) == Some(id)
-            && let Some(peer) = self.peers.get_mut(&node)
-        {
+        let rides = self.primary(node) == Some(id);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if rides {
             peer.rtt = Some(rtt);
         }
+        peer.links.iter_mut().filter(|link| link.id == id).for_each(|link| link.missed = 0);
+    }
+
+    /// A ping failed. Returns whether its connection counts as dead: one for bulk beside another has more
+    /// time, since nobody but bulk waits for it.
+    pub(crate) fn missed(&mut self, node: NodeId, id: ConnectionId) -> bool {
+        let Some(peer) = self.peers.get_mut(&node) else { return true };
+        let alone = peer.links.iter().all(|link| link.bulk);
+        let Some(link) = peer.links.iter_mut().find(|link| link.id == id) else { return true };
+        link.missed += 1;
+        alone || !link.bulk || link.missed >= BULK_PINGS_MISSED
     }
 
     /// Who is connected.
@@ -126,7 +141,7 @@ mod tests {
 
     fn link(id: usize, bulk: bool) -> Link {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        Link { id: ConnectionId::new_unchecked(id), address, dialled: true, bulk }
+        Link { id: ConnectionId::new_unchecked(id), address, dialled: true, bulk, missed: 0 }
     }
     fn id(n: usize) -> Option<ConnectionId> {
         Some(ConnectionId::new_unchecked(n))
@@ -137,19 +152,36 @@ mod tests {
         let mut links = Links::default();
         let now = Instant::now();
         assert!(links.opened(A, link(1, false), now));
-        assert_eq!((links.primary(A), links.bulk(A)), (id(1), None));
+        assert_eq!((links.primary(A), links.of_kind(A, true)), (id(1), None));
         links.mark_bulk(A, ConnectionId::new_unchecked(1));
-        assert_eq!(links.bulk(A), None, "an only connection carries all");
+        assert_eq!(links.of_kind(A, true), None, "an only connection carries all");
         assert!(!links.opened(A, link(2, true), now));
         assert!(!links.opened(A, link(3, false), now));
-        assert_eq!((links.primary(A), links.bulk(A)), (id(1), id(2)));
+        assert_eq!((links.primary(A), links.of_kind(A, true)), (id(1), id(2)));
         assert!(!links.closed(A, ConnectionId::new_unchecked(1)));
         assert_eq!(links.primary(A), id(3));
         assert!(!links.closed(A, ConnectionId::new_unchecked(3)));
         assert_eq!(links.primary(A), id(2), "better the bulk connection than none");
+        assert_eq!(links.of_kind(A, false), None, "but another is dialled");
         assert!(links.closed(A, ConnectionId::new_unchecked(2)));
         assert_eq!(links.primary(A), None);
         assert!(!links.closed(A, ConnectionId::new_unchecked(2)));
+    }
+
+    #[test]
+    fn a_bulk_connection_has_more_time_to_answer_a_ping() {
+        let mut links = Links::default();
+        let (main, bulk) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
+        links.opened(A, link(2, true), Instant::now());
+        assert!(links.missed(A, bulk), "the only one");
+        links.measured(A, bulk, Duration::ZERO);
+        links.opened(A, link(1, false), Instant::now());
+        for _ in 0..3 {
+            assert!((1..BULK_PINGS_MISSED).all(|_| !links.missed(A, bulk)));
+            links.measured(A, bulk, Duration::ZERO);
+        }
+        assert!((1..BULK_PINGS_MISSED).all(|_| !links.missed(A, bulk)));
+        assert!(links.missed(A, bulk) && links.missed(A, main));
     }
 
     #[test]

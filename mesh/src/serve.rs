@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use qb_model::NodeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::frame::{self, Frame, FrameError, Head};
 use crate::handler::{Handler, Lane};
 use crate::lane::{flush_in_time, write_in_time};
-use crate::limits::{FRAMES_QUEUED, HELLO_DEADLINE, INBOUND_PER_PEER, REFUSAL_CHARS, REQUEST_DEADLINE};
+use crate::limits::{FRAMES_QUEUED, HELLO_DEADLINE, REFUSAL_CHARS, REQUEST_DEADLINE};
 
 /// Everything that answering a peer's stream takes.
 pub(crate) struct Server {
@@ -22,26 +23,30 @@ pub(crate) struct Server {
     pub(crate) lane: Lane,
     pub(crate) site: [u8; 32],
     pub(crate) handler: Arc<dyn Handler>,
-    /// Requests of this peer that may still start.
+    /// Requests of this peer that may still start on this lane.
     pub(crate) turns: Arc<Semaphore>,
-    /// This stream's place among the peer's streams.
-    pub(crate) place: OwnedSemaphorePermit,
+    /// Ends the stream, and says that it has ended.
+    pub(crate) place: CancellationToken,
 }
 
 impl Server {
     /// Serves the stream until it ends. What still runs then is aborted.
     pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let _left = self.place.clone().drop_guard();
         let (answers, frames) = mpsc::channel(FRAMES_QUEUED);
         let (reader, writer) = stream.split();
-        // Neither is cancel safe; both end with the stream.
+        // Neither is cancel safe; all end with the stream.
         let ended = tokio::select! {
             ended = self.read(reader, answers) => ended,
             ended = write(writer, frames) => ended,
+            () = self.place.cancelled() => {
+                tracing::debug!(from = %self.from, lane = ?self.lane, "stream ended: the peer has newer ones");
+                return;
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(from = %self.from, lane = ?self.lane, %error, "stream ended");
         }
-        drop(self.place);
     }
 
     async fn read<R: AsyncRead + Unpin>(
@@ -50,12 +55,13 @@ impl Server {
         answers: mpsc::Sender<Frame>,
     ) -> Result<(), FrameError> {
         self.expect_hello(&mut from).await?;
-        let mut running = Running::default();
+        let mut running = Running::new(self.lane.inbound());
         while let Some(frame) = frame::read_frame(&mut from, self.lane.max_body()).await? {
             match frame.head {
                 Head::Request { id, kind, deadline_ms } => {
                     let Ok(turn) = self.turns.clone().try_acquire_owned() else {
-                        let text = format!("busy: {INBOUND_PER_PEER} of your requests are running");
+                        let most = self.lane.inbound();
+                        let text = format!("busy: {most} of your requests are running on this lane");
                         let _ = answers.send(refusal(id, &text)).await;
                         continue;
                     };
@@ -106,20 +112,25 @@ impl Server {
 }
 
 /// Requests that run, so that they can be cancelled. Aborted when dropped.
-#[derive(Default)]
 struct Running {
     tasks: JoinSet<()>,
     by_id: HashMap<u64, AbortHandle>,
+    /// How many may run at most.
+    most: usize,
 }
 
 impl Running {
+    fn new(most: usize) -> Self {
+        Self { tasks: JoinSet::new(), by_id: HashMap::new(), most }
+    }
+
     fn start(&mut self, id: u64, work: impl Future<Output = ()> + Send + 'static) {
         while let Some(ended) = self.tasks.try_join_next() {
             if ended.is_err_and(|error| error.is_panic()) {
                 tracing::error!("a request's handler panicked; its caller runs into the deadline");
             }
         }
-        if self.by_id.len() >= 2 * INBOUND_PER_PEER {
+        if self.by_id.len() >= 2 * self.most {
             self.by_id.retain(|_, task| !task.is_finished());
         }
         self.by_id.insert(id, self.tasks.spawn(work));
@@ -197,14 +208,13 @@ mod tests {
     impl Peer {
         fn start(turns: usize) -> Self {
             let (here, there) = tokio::io::duplex(1 << 16);
-            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
             let server = Server {
                 from: NodeId([1; 32]),
                 lane: Lane::Control,
                 site: SITE,
                 handler: Arc::new(Echo),
                 turns: Arc::new(Semaphore::new(turns)),
-                place,
+                place: CancellationToken::new(),
             };
             let server = tokio::spawn(server.run(there.compat()));
             Self { stream: here.compat(), server }

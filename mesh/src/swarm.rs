@@ -102,7 +102,8 @@ pub(crate) struct SwarmTask {
     links: Links,
     dialer: Dialer,
     waiters: BTreeMap<NodeId, Vec<Waiter>>,
-    bulk_dials: HashMap<ConnectionId, NodeId>,
+    /// Dials of peers that have a connection, just not of this kind: whether for bulk.
+    second_dials: HashMap<ConnectionId, (NodeId, bool)>,
     bounds: HashMap<NodeId, Bounds>,
     started: Instant,
     rtt_changed: bool,
@@ -126,7 +127,7 @@ impl SwarmTask {
             links: Links::default(),
             dialer: Dialer::default(),
             waiters: BTreeMap::new(),
-            bulk_dials: HashMap::new(),
+            second_dials: HashMap::new(),
             bounds: HashMap::new(),
             started: Instant::now(),
             rtt_changed: false,
@@ -254,8 +255,8 @@ impl SwarmTask {
         if dialled {
             self.shared.book().confirm(node, address);
         }
-        let bulk = self.bulk_dials.remove(&id).is_some();
-        let link = Link { id, address, dialled, bulk };
+        let bulk = self.second_dials.remove(&id).is_some_and(|(_, bulk)| bulk);
+        let link = Link { id, address, dialled, bulk, missed: 0 };
         if self.links.opened(node, link, Instant::now()) {
             let now = self.now();
             self.dialer.connected(node, now);
@@ -284,10 +285,11 @@ impl SwarmTask {
                 self.links.measured(node, event.connection, rtt);
                 self.rtt_changed = true;
             }
-            Err(error) => {
+            Err(error) if self.links.missed(node, event.connection) => {
                 tracing::warn!(%node, %error, "ping failed: connection closed");
                 self.swarm.close_connection(event.connection);
             }
+            Err(error) => tracing::debug!(%node, %error, "ping failed on a bulk connection"),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::identity::{peer_of, to_multiaddr};
 use crate::streams::{Open, StreamReply};
 
 /// Somebody who waits for a connection. Callers ask for one stream per lane at a time, so there
-/// are at most three that still wait for a peer.
+/// are at most as many as lanes that still wait for a peer.
 pub(super) struct Waiter {
     pub(super) lane: Lane,
     pub(super) reply: StreamReply,
@@ -56,11 +56,7 @@ impl SwarmTask {
         let waiting = self.waiters.remove(&node).unwrap_or_default();
         let mut later = Vec::new();
         for waiter in waiting {
-            let connection = match waiter.lane {
-                Lane::Raft | Lane::Control => Some(primary),
-                Lane::Bulk => self.bulk_connection(node, primary),
-            };
-            match connection {
+            match self.connection_for(node, primary, waiter.lane.is_bulk()) {
                 Some(connection) => self.open_on(node, connection, waiter),
                 None => later.push(waiter),
             }
@@ -70,18 +66,19 @@ impl SwarmTask {
         }
     }
 
-    /// The connection for bulk: its own if it is up, none while it is being dialled, and the
-    /// peer's only one if it cannot be dialled.
-    fn bulk_connection(&mut self, node: NodeId, primary: ConnectionId) -> Option<ConnectionId> {
-        if let Some(own) = self.links.bulk(node) {
+    /// The connection for bulk, or for the rest: its own if it is up, none while it is being dialled, and
+    /// the peer's only one if it cannot be dialled. So what is urgent gets a new connection when its own
+    /// broke, and does not stay behind bulk.
+    fn connection_for(&mut self, node: NodeId, primary: ConnectionId, bulk: bool) -> Option<ConnectionId> {
+        if let Some(own) = self.links.of_kind(node, bulk) {
             return Some(own);
         }
-        if self.bulk_dials.values().any(|dialled| *dialled == node) {
+        if self.second_dials.values().any(|dialled| *dialled == (node, bulk)) {
             return None;
         }
         match self.dial(node, PeerCondition::Always) {
             Ok(Some(connection)) => {
-                self.bulk_dials.insert(connection, node);
+                self.second_dials.insert(connection, (node, bulk));
                 None
             }
             Ok(None) | Err(_) => Some(primary),
@@ -121,8 +118,8 @@ impl SwarmTask {
 
     pub(super) fn on_dial_failed(&mut self, node: NodeId, id: ConnectionId, reason: &str) {
         tracing::debug!(%node, reason, "dial failed");
-        if self.bulk_dials.remove(&id).is_some() {
-            self.open_bulk_on_primary(node);
+        if let Some((_, bulk)) = self.second_dials.remove(&id) {
+            self.open_on_any(node, bulk);
             return;
         }
         let now = self.now();
@@ -132,13 +129,18 @@ impl SwarmTask {
         }
     }
 
-    /// Bulk had to have a connection of its own, and cannot: better one for all than no bulk.
-    fn open_bulk_on_primary(&mut self, node: NodeId) {
+    /// Lanes had to have a connection of their own, and cannot: better one for all than none for these.
+    fn open_on_any(&mut self, node: NodeId, bulk: bool) {
         let Some(primary) = self.links.primary(node) else {
             self.fail_waiters(node, "the connection closed");
             return;
         };
-        for waiter in self.waiters.remove(&node).unwrap_or_default() {
+        let waiting = self.waiters.remove(&node).unwrap_or_default();
+        let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|w| w.lane.is_bulk() == bulk);
+        if !later.is_empty() {
+            self.waiters.insert(node, later);
+        }
+        for waiter in now {
             self.open_on(node, primary, waiter);
         }
     }

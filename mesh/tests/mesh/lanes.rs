@@ -147,7 +147,7 @@ async fn many_requests_at_once_all_come_back() {
     introduce(&[&a, &b], false);
     let asks = (0..300u32).map(|n| {
         let (mesh, to) = (a.mesh.clone(), b.id());
-        let lane = Lane::ALL[n as usize % 3];
+        let lane = Lane::ALL[n as usize % Lane::ALL.len()];
         tokio::spawn(async move {
             let body = Bytes::copy_from_slice(&n.to_be_bytes());
             (n, mesh.request(to, lane, kind::ECHO, body, PATIENCE).await)
