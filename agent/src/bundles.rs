@@ -17,14 +17,16 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qb_model::{Digest, Name, PublicKey};
-use tokio::sync::watch;
+use bytes::Bytes;
+use qb_model::state::{NodePhase, SiteState};
+use qb_model::{Digest, PublicKey};
+use tokio::sync::{Semaphore, watch};
 
 use crate::blobs::bitmap::Bitmap;
-use crate::blobs::kept;
+use crate::blobs::kept::{self, Who};
 use crate::daemon::SMALL_SITE;
 use crate::node::Node;
-use crate::rpc::{BlobHave, BlobPart, BlobRequest};
+use crate::rpc::{self, BlobHave, BlobPart, BlobRequest};
 use origin::Inbox;
 
 /// Longest wait for a bundle before its state is told: who waits asks again.
@@ -36,9 +38,29 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Pause between two looks at what may be deleted.
 const SWEEP: Duration = Duration::from_secs(600);
 
+/// Chunks that are read for others at a time: each is a MiB in memory and on the line. Who comes on top
+/// waits within its deadline.
+const SERVED: usize = 6;
+/// Chunks that came and are verified and written at a time: that takes a processor for some milliseconds,
+/// and a machine may have two.
+const WRITTEN: usize = 1;
+
 /// Bundles that are on their way here, and how far they are.
-#[derive(Debug, Default)]
-pub struct Fetches(Mutex<BTreeMap<Digest, Arc<Fetching>>>);
+#[derive(Debug)]
+pub struct Fetches {
+    running: Mutex<BTreeMap<Digest, Arc<Fetching>>>,
+    /// Turns to read a chunk for another node.
+    serves: Arc<Semaphore>,
+    /// Turns to verify and write a chunk.
+    writes: Arc<Semaphore>,
+}
+
+impl Default for Fetches {
+    fn default() -> Self {
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Self { running: Mutex::default(), serves: turns(SERVED), writes: turns(WRITTEN) }
+    }
+}
 
 /// A bundle on its way.
 #[derive(Debug)]
@@ -68,7 +90,7 @@ impl Fetching {
 impl Fetches {
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Arc<Fetching>>> {
         // Handles go in and out whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bundle, if it is on its way.
@@ -128,11 +150,29 @@ fn begin(node: &Arc<Node>, digest: &Digest) -> Arc<Fetching> {
     fetching
 }
 
+/// The encoded answer to another node: few at a time, and on no thread that others wait for.
+///
+/// # Errors
+/// The chunk is not here, or cannot be read.
+pub async fn serve(node: &Arc<Node>, request: BlobRequest) -> Result<Bytes, String> {
+    let turn = match request.part {
+        BlobPart::Have => None,
+        // It is never closed.
+        _ => node.fetches.serves.clone().acquire_owned().await.ok(),
+    };
+    let node = node.clone();
+    let read = move || {
+        let _turn = turn;
+        rpc::encode(&answer(&node, &request)?).map_err(|e| e.to_string())
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|e| e.to_string())?
+}
+
 /// What this node has of a bundle. Reads the disk.
 ///
 /// # Errors
 /// The chunk is not here, or cannot be read.
-pub fn answer(node: &Node, request: &BlobRequest) -> Result<BlobHave, String> {
+fn answer(node: &Node, request: &BlobRequest) -> Result<BlobHave, String> {
     let fetching = node.fetches.get(&request.bundle);
     let held = node.blobs.held(&request.bundle);
     let bytes = match (request.part, &held) {
@@ -150,9 +190,8 @@ pub fn answer(node: &Node, request: &BlobRequest) -> Result<BlobHave, String> {
     Ok(BlobHave { have: held.map(|held| held.have()).unwrap_or_default(), coming, wants, reaches, bytes })
 }
 
-/// Fetches the bundles of all clusters and of an upgrade of agents ahead of need, so that the death of the
-/// node that one was pushed to strands nobody: every node of a small site, the voters of a larger one. And
-/// deletes those that nothing names.
+/// Fetches what this node will need ahead of its orders, so that the death of the node that a bundle was
+/// pushed to strands no cluster: [`kept::wanted`]. And deletes bundles that nothing names.
 pub async fn keep(node: Arc<Node>) {
     let mut state = node.state.clone();
     let (mut inbox, mut last_sweep, mut swept) = (Inbox::default(), Instant::now(), false);
@@ -160,9 +199,14 @@ pub async fn keep(node: Arc<Node>) {
         let site = node.site();
         let votes = node.raft().raft_id.is_some();
         let mut missing = false;
-        if site.nodes().contains_key(&node.id()) && (votes || site.nodes().len() <= SMALL_SITE) {
+        if let Some(record) = site.nodes().get(&node.id()) {
+            let mine = match &record.phase {
+                NodePhase::Attached { cluster, .. } => Some(cluster),
+                NodePhase::Pool | NodePhase::Detaching { .. } => None,
+            };
+            let wanted = kept::wanted(&named(&site), mine, votes || site.nodes().len() <= SMALL_SITE);
             let held = node.blobs.list();
-            for (_, bundle) in named(&node).into_iter().filter(|(_, bundle)| !held.contains(bundle)) {
+            for bundle in wanted.into_iter().filter(|bundle| !held.contains(bundle)) {
                 begin(&node, &bundle);
                 missing = true;
             }
@@ -183,23 +227,24 @@ pub async fn keep(node: Arc<Node>) {
     }
 }
 
-/// What names a bundle now: each cluster, and an upgrade of agents that rolls.
-fn named(node: &Node) -> Vec<(Name, Digest)> {
-    let site = node.site();
-    let mut all: Vec<(Name, Digest)> = site.clusters().values().map(|c| (c.name.clone(), c.bundle)).collect();
-    let agents = site.agent_upgrade().filter(|upgrade| upgrade.rolling()).map(|upgrade| upgrade.bundle);
-    // A cluster of this very name would share its row: then both bundles are kept as now and before.
-    if let (Some(bundle), Ok(name)) = (agents, "agents".parse()) {
-        all.push((name, bundle));
+/// What names a bundle now: each cluster, its upgrade that is ordered or halted, and an upgrade of agents
+/// that rolls.
+fn named(site: &SiteState) -> Vec<(Who, Digest)> {
+    let mut all = Vec::new();
+    for cluster in site.clusters().values() {
+        all.push((Who::Cluster(cluster.name.clone()), cluster.bundle));
+        let upgrade = cluster.upgrade.as_ref().filter(|upgrade| upgrade.bundle != cluster.bundle);
+        all.extend(upgrade.map(|upgrade| (Who::Upgrade(cluster.name.clone()), upgrade.bundle)));
     }
+    let agents = site.agent_upgrade().filter(|upgrade| upgrade.rolling());
+    all.extend(agents.map(|upgrade| (Who::Agents, upgrade.bundle)));
     all
 }
 
 /// Deletes what nothing names any more, but for the bundle before each that is named.
 fn sweep(node: &Node) {
     let mut uses = node.blobs.uses();
-    let named = named(node);
-    if uses.note(named.iter().map(|(name, bundle)| (name, *bundle)))
+    if uses.note(&named(&node.site()))
         && let Err(error) = node.blobs.note_uses(&uses)
     {
         // Not known to be before another: then nothing is deleted.

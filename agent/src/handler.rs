@@ -61,6 +61,7 @@ impl Handler for MeshHandler {
             Lane::Control if kind == kind::BLOB => self.blob(&body, false).await,
             Lane::Control => self.control(from, kind, &body).await,
             Lane::Bulk => self.bulk(from, kind, &body).await,
+            Lane::Blob if kind == kind::BLOB => self.blob(&body, true).await,
             _ => Err(format!("kind {kind} is not known on this lane: upgrade this agent")),
         }
     }
@@ -148,7 +149,6 @@ impl MeshHandler {
     async fn bulk(&self, from: NodeId, kind: u8, body: &[u8]) -> Result<Bytes, String> {
         let node = &self.node;
         match kind {
-            kind::BLOB => self.blob(body, true).await,
             kind::TUNNEL_OPEN => answer(&tunnel::forward::opened(node, from, read(body)?)?),
             kind::TUNNEL_SEND => answer(&tunnel::forward::sent(node, from, read(body)?).await?),
             kind::TUNNEL_TAKE => answer(&tunnel::forward::taken(node, from, read(body)?).await?),
@@ -156,16 +156,13 @@ impl MeshHandler {
         }
     }
 
-    /// Bytes of bundles go on the bulk lane, where nothing urgent waits behind them.
-    async fn blob(&self, body: &[u8], bulk: bool) -> Result<Bytes, String> {
+    /// Bytes of bundles go on their own lane, where nothing else waits behind them.
+    async fn blob(&self, body: &[u8], bytes: bool) -> Result<Bytes, String> {
         let request: BlobRequest = read(body)?;
-        if !bulk && request.part != BlobPart::Have {
-            return Err("bundles are carried on the bulk lane".into());
+        if !bytes && request.part != BlobPart::Have {
+            return Err("bundles are carried on the blob lane".into());
         }
-        let node = self.node.clone();
-        // Reads a disk.
-        let had = tokio::task::spawn_blocking(move || bundles::answer(&node, &request)).await;
-        answer(&had.map_err(|e| e.to_string())??)
+        bundles::serve(&self.node, request).await
     }
 }
 

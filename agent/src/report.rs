@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use qb_model::board::{Board, NodeReport, Unit};
 use qb_model::{Millis, NodeId};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::events;
@@ -22,6 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How often facts that cost something to gather are gathered again: disk and memory among them.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a report waits for what it asks of others on this machine: then it goes with what was known.
+/// An executor or a disk that is busy must not make a node look silent.
+const ASK: Duration = Duration::from_millis(250);
+
 /// Members that are told at once by a node that knows of no voter.
 const MEMBERS: usize = 3;
 
@@ -31,17 +36,23 @@ pub async fn run(node: Arc<Node>) {
     let mut gathered = Instant::now();
     let busy = Busy::default();
     let mut work = node.work.subscribe();
+    let (mut facts, mut units) = (Asked::default(), Asked::default());
+    let mut known = Vec::new();
     loop {
         sequence += 1;
-        if gathered.elapsed() >= FACTS_EVERY {
+        if facts.runs() || gathered.elapsed() >= FACTS_EVERY {
             gathered = Instant::now();
             let at = node.clone();
-            let fresh = tokio::task::spawn_blocking(move || crate::host::facts(&at.config)).await;
-            if let Ok(Ok(facts)) = fresh {
+            let ask = || tokio::task::spawn_blocking(move || crate::host::facts(&at.config));
+            if let Some(Ok(facts)) = facts.within(ASK, ask).await {
                 node.set_facts(facts);
             }
         }
-        let report = gather(&node, sequence).await;
+        let at = node.clone();
+        if let Some(units) = units.within(ASK, || tokio::spawn(async move { self::units(&at).await })).await {
+            known = units;
+        }
+        let report = gather(&node, sequence, known.clone());
         node.hear(report.clone());
         send(&node, report, &busy);
         let begun = Instant::now();
@@ -55,8 +66,38 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-async fn gather(node: &Arc<Node>, sequence: u64) -> NodeReport {
-    let units = units(node).await;
+/// A question that is asked again only when it was answered, and that nobody waits for too long.
+struct Asked<T>(Option<JoinHandle<T>>);
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Asked<T> {
+    fn runs(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The answer, to the question that was asked before or else now, if it comes by then.
+    async fn within(&mut self, wait: Duration, ask: impl FnOnce() -> JoinHandle<T>) -> Option<T> {
+        let running = self.0.get_or_insert_with(ask);
+        let answer = tokio::time::timeout(wait, running).await.ok()?;
+        self.0 = None;
+        answer.ok()
+    }
+}
+
+impl<T> Drop for Asked<T> {
+    fn drop(&mut self) {
+        if let Some(running) = &self.0 {
+            running.abort();
+        }
+    }
+}
+
+fn gather(node: &Arc<Node>, sequence: u64, units: Vec<Unit>) -> NodeReport {
     let load = crate::host::load();
     NodeReport {
         v: 1,
@@ -259,6 +300,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_answer_that_does_not_come_and_it_is_asked_once() {
+        let (say, said) = tokio::sync::oneshot::channel::<u8>();
+        let mut asked = Asked::default();
+        assert_eq!(asked.within(ASK, || tokio::spawn(async { said.await.ok() })).await, None);
+        assert!(asked.runs());
+        let again = || -> JoinHandle<Option<u8>> { panic!("it was asked already") };
+        assert_eq!(asked.within(ASK, again).await, None);
+        say.send(7).unwrap();
+        assert_eq!(asked.within(ASK, again).await, Some(Some(7)));
+        assert!(!asked.runs());
+        assert_eq!(asked.within(ASK, || tokio::spawn(async { None })).await, Some(None));
+    }
 
     #[test]
     fn who_knows_no_voter_makes_nobody_forget() {

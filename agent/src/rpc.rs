@@ -43,7 +43,7 @@ pub mod kind {
     pub const PROOF: u8 = 24;
     /// Take a node out of the cluster: [`super::Release`], answered by nothing once it is begun.
     pub const RELEASE: u8 = 25;
-    /// What there is of a bundle, on the control lane, and its bytes, on the bulk lane: `/qb/blob/1`.
+    /// What there is of a bundle, on the control lane, and its bytes, on the lane `/qb/blob/1`.
     /// [`super::BlobRequest`], answered by [`super::BlobHave`].
     pub const BLOB: u8 = 100;
     /// Take a tunnel to a cluster, on the bulk lane: its name, answered by a number.
@@ -255,6 +255,7 @@ pub struct BlobHave {
     /// Whether it reaches a node that has it whole, or a mirror, by itself.
     pub reaches: bool,
     /// The head or the chunk.
+    #[serde(with = "qb_exec::raw")]
     pub bytes: Vec<u8>,
 }
 

@@ -14,6 +14,10 @@ use crate::dir::Dir;
 /// Room on the disk that is left alone: what the rest of the machine lives on meanwhile.
 const SPARE_BYTES: u64 = 512 << 20;
 
+/// Bytes after which a file that grows is brought to the disk: others on this machine wait for the disk, the
+/// site's log among them, and would wait behind hundreds of MiB that the kernel has put off.
+pub(crate) const SYNC_EVERY: u64 = 16 << 20;
+
 /// Why a bundle is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
@@ -138,7 +142,11 @@ impl Spool {
                 Came::Chunk(_, bytes) => bytes,
             };
             self.file.write_all_at(written, self.at)?;
+            let before = self.at / SYNC_EVERY;
             self.at += written.len() as u64;
+            if self.at / SYNC_EVERY > before {
+                self.file.sync_data()?;
+            }
         }
         Ok(())
     }

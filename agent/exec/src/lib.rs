@@ -22,7 +22,7 @@
 //! | `steps.rs`, `steps/` | check and apply of every kind of action |
 //! | `supervisor.rs`, `supervisor/` | keeps units running: as children, or by systemd over D-Bus |
 //! | `site.rs` | which site this machine is bound to |
-//! | `wire.rs`, `server.rs`, `remote.rs`, `limits.rs` | the socket of an executor that is a process of its own |
+//! | `wire.rs`, `raw.rs`, `server.rs`, `remote.rs`, `limits.rs` | the socket of an executor that is a process of its own |
 //! | `removal.rs`, `bin/qb-exec` | the program; whether the package may go |
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
@@ -63,6 +63,7 @@ mod people;
 mod pki;
 pub mod probe;
 mod progress;
+pub mod raw;
 mod release;
 mod remote;
 pub mod removal;

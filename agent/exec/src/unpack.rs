@@ -11,7 +11,7 @@ use qb_drivers::bundle::{ArtifactKind, ArtifactReader, HEAD_BYTES, Manifest, Ver
 use qb_model::assignment::Assignment;
 use qb_model::ids::{Digest, PublicKey};
 
-use crate::bundle::{Bundle, TakeError};
+use crate::bundle::{Bundle, SYNC_EVERY, TakeError};
 use crate::dir::Dir;
 use crate::exec::cluster_dir;
 
@@ -176,8 +176,16 @@ impl Tree<'_> {
             self.target.make_open_dirs(&above.parse().map_err(io::Error::other)?)?;
         }
         let mut file = self.target.create_new(at, mode)?;
-        if io::copy(&mut from.take(size), &mut file)? != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let mut left = size;
+        while left > 0 {
+            let most = left.min(SYNC_EVERY);
+            if io::copy(&mut from.take(most), &mut file)? != most {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            left -= most;
+            if left > 0 {
+                file.sync_data()?;
+            }
         }
         Ok(())
     }

@@ -117,7 +117,7 @@ pub struct Order {
 
 /// A part of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Part(pub(crate) Vec<u8>);
+pub(crate) struct Part(#[serde(with = "crate::raw")] pub(crate) Vec<u8>);
 
 /// What the executor answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

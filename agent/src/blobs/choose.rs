@@ -23,9 +23,9 @@ use super::bitmap::Bitmap;
 /// all in the air when their asker dies.
 pub const OF_SEEDS: usize = 4;
 /// Chunks that are asked of nodes that want it too.
-pub const OF_PEERS: usize = 8;
-/// Chunks that are asked of one node.
-pub const OF_ONE: usize = 3;
+pub const OF_PEERS: usize = 4;
+/// Chunks that are asked of one node: one that comes, and one that is read meanwhile.
+pub const OF_ONE: usize = 2;
 /// A node without progress for this long, in milliseconds, is nobody's primary: a chunk takes 4 s at 2 Mbit/s.
 pub const SILENCE_MS: u64 = 6_000;
 

@@ -12,7 +12,9 @@ use super::BlobError;
 use super::bitmap::Bitmap;
 use crate::files::{self, FileError};
 
-/// Chunks between two writes of the bitmap: it is a hint, and what it misses is read again.
+/// Chunks between two writes of the bitmap: it is a hint, and what it misses is read again. What came is
+/// brought to the disk then, too: it is the disk of the log, whose own writes would wait behind hundreds of
+/// MiB that the kernel has put off.
 const NOTE_EVERY: u32 = 16;
 
 /// A bundle as others ask for it: its head, and the chunks that are there.
@@ -167,6 +169,7 @@ impl Partial {
             (bits.count(), bits.clone())
         };
         if count % NOTE_EVERY == 0 || count == self.head.chunks() {
+            self.held.file.sync_data().map_err(files::io("write", &self.path))?;
             files::write_unsynced(&self.map, bits.bytes())?;
         }
         Ok(())

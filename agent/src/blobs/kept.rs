@@ -1,4 +1,4 @@
-//! Which bundles a node keeps. Pure.
+//! Which bundles a node fetches, and which it keeps. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,40 @@ use serde::{Deserialize, Serialize};
 /// How long a bundle that nothing names is kept, in milliseconds: it was pushed, and its cluster is made
 /// later. A day is a working day and its morning after.
 pub const UNNAMED_MS: u64 = 24 * 3_600_000;
+
+/// Who installs from a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// A cluster, what it runs.
+    Cluster(Name),
+    /// A cluster, what it is to run.
+    Upgrade(Name),
+    /// The agents of the site.
+    Agents,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cluster(name) => write!(f, "{name}"),
+            // No cluster is called that.
+            Self::Upgrade(name) => write!(f, "{name}/upgrade"),
+            Self::Agents => f.write_str("/agents"),
+        }
+    }
+}
+
+/// The bundles that a node fetches ahead of its orders. That of a cluster goes to those that are attached to
+/// it: each of them needs it, they are those that give it on when the node that it was pushed to is gone,
+/// and it is large. That of agents goes to every node of a small site and to the voters of a larger one:
+/// `spares`.
+pub fn wanted(named: &[(Who, Digest)], mine: Option<&Name>, spares: bool) -> BTreeSet<Digest> {
+    let wants = |who: &Who| match who {
+        Who::Cluster(name) | Who::Upgrade(name) => mine == Some(name),
+        Who::Agents => spares,
+    };
+    named.iter().filter(|(who, _)| wants(who)).map(|(_, bundle)| *bundle).collect()
+}
 
 /// What each cluster, and the site's agents, installed from: now, and before that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,15 +55,16 @@ struct Use {
 
 impl Uses {
     /// Notes what is named now; whether that was news. What names nothing any more is forgotten.
-    pub fn note<'a>(&mut self, named: impl Iterator<Item = (&'a Name, Digest)>) -> bool {
+    pub fn note(&mut self, named: &[(Who, Digest)]) -> bool {
         let mut next = BTreeMap::new();
         for (who, now) in named {
-            let held = match self.0.get(who.as_str()) {
+            let (who, now) = (who.to_string(), *now);
+            let held = match self.0.get(&who) {
                 Some(held) if held.now == now => *held,
                 Some(held) => Use { now, before: Some(held.now) },
                 None => Use { now, before: None },
             };
-            next.insert(who.to_string(), held);
+            next.insert(who, held);
         }
         let news = next != self.0;
         self.0 = next;
@@ -60,24 +95,50 @@ mod tests {
         Digest([n; 32])
     }
 
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_bundle_goes_to_those_that_install_from_it() {
+        let named = [
+            (Who::Cluster(name("blue")), digest(1)),
+            (Who::Upgrade(name("blue")), digest(2)),
+            (Who::Cluster(name("green")), digest(3)),
+            (Who::Agents, digest(4)),
+        ];
+        let table = [
+            (None, false, &[][..]),
+            (None, true, &[4]),
+            (Some("blue"), false, &[1, 2]),
+            (Some("green"), true, &[3, 4]),
+            (Some("gone"), false, &[]),
+        ];
+        for (mine, spares, bundles) in table {
+            let mine = mine.map(name);
+            let all: BTreeSet<Digest> = bundles.iter().map(|n| digest(*n)).collect();
+            assert_eq!(wanted(&named, mine.as_ref(), spares), all, "{mine:?} {spares}");
+        }
+    }
+
     #[test]
     fn the_bundle_of_each_cluster_and_the_one_before_are_kept() {
-        let (blue, green): (Name, Name) = ("blue".parse().unwrap(), "green".parse().unwrap());
+        let (blue, green) = (Who::Cluster(name("blue")), Who::Cluster(name("green")));
         let mut uses = Uses::default();
         let all: Vec<(Digest, u64)> = (1..=6).map(|n| (digest(n), UNNAMED_MS)).collect();
         let gone = |uses: &Uses| superfluous(&all, uses, &BTreeSet::from([digest(6)]));
         assert_eq!(gone(&uses).len(), 5, "nothing is named, one is on its way");
-        assert!(uses.note([(&blue, digest(1)), (&green, digest(1))].into_iter()));
-        assert!(!uses.note([(&blue, digest(1)), (&green, digest(1))].into_iter()));
-        assert!(uses.note([(&blue, digest(2)), (&green, digest(1))].into_iter()));
+        assert!(uses.note(&[(blue.clone(), digest(1)), (green.clone(), digest(1))]));
+        assert!(!uses.note(&[(blue.clone(), digest(1)), (green.clone(), digest(1))]));
+        assert!(uses.note(&[(blue.clone(), digest(2)), (green.clone(), digest(1))]));
         assert_eq!(gone(&uses), [digest(3), digest(4), digest(5)]);
-        uses.note([(&blue, digest(3)), (&green, digest(2))].into_iter());
+        uses.note(&[(blue.clone(), digest(3)), (green.clone(), digest(2))]);
         assert_eq!(gone(&uses), [digest(4), digest(5)], "1 is before green's, 2 before blue's");
         // Back to the one before: that one was bad, and is the one before now.
-        uses.note([(&blue, digest(2)), (&green, digest(2))].into_iter());
+        uses.note(&[(blue.clone(), digest(2)), (green.clone(), digest(2))]);
         assert_eq!(gone(&uses), [digest(4), digest(5)]);
         // A cluster that is deleted keeps nothing.
-        uses.note([(&green, digest(2))].into_iter());
+        uses.note(&[(green.clone(), digest(2))]);
         assert_eq!(gone(&uses), [digest(3), digest(4), digest(5)]);
         // What came today may get its cluster yet.
         assert_eq!(superfluous(&[(digest(4), UNNAMED_MS - 1)], &uses, &BTreeSet::new()), []);

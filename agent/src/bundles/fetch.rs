@@ -85,7 +85,7 @@ async fn partial(node: &Arc<Node>, digest: &Digest, origin: &Option<Origin>) -> 
     let (mut asked, mut why) = (0, String::new());
     for peer in connected(node) {
         asked += 1;
-        let bytes = match ask(node, Lane::Bulk, peer, digest, BlobPart::Head, CHUNK).await {
+        let bytes = match ask(node, Lane::Blob, peer, digest, BlobPart::Head, CHUNK).await {
             Ok(answer) => answer.bytes,
             Err(_) => continue,
         };
@@ -296,7 +296,7 @@ impl Fetch<'_> {
             self.running.spawn(async move {
                 let answer = match (source, origin) {
                     (Source::Peer(peer), _) => {
-                        ask(&node, Lane::Bulk, peer, &digest, BlobPart::Chunk(chunk), CHUNK).await
+                        ask(&node, Lane::Blob, peer, &digest, BlobPart::Chunk(chunk), CHUNK).await
                     }
                     (Source::Mirror, Some(origin)) => match partial.head().chunk(chunk) {
                         Some(range) => {
@@ -306,7 +306,7 @@ impl Fetch<'_> {
                     },
                     (Source::Mirror, None) => Err("there is no mirror".to_owned()),
                 };
-                Came::Chunk(chunk, source, keep(partial, chunk, answer).await)
+                Came::Chunk(chunk, source, keep(&node, partial, chunk, answer).await)
             });
         }
     }
@@ -314,14 +314,21 @@ impl Fetch<'_> {
 
 /// Writes a chunk that came, once it is verified.
 async fn keep(
+    node: &Node,
     partial: Arc<Partial>,
     chunk: u32,
     answer: Result<BlobHave, String>,
 ) -> Result<BlobHave, String> {
     let mut answer = answer?;
     let bytes = std::mem::take(&mut answer.bytes);
-    // Hashing and a disk: not on a thread that others wait for.
-    let put = tokio::task::spawn_blocking(move || partial.put(chunk, &bytes)).await;
+    // It is never closed.
+    let turn = node.fetches.writes.clone().acquire_owned().await;
+    // Hashing and a disk: not on a thread that others wait for, and not on every processor.
+    let put = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        partial.put(chunk, &bytes)
+    });
+    let put = put.await;
     put.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     Ok(answer)
 }

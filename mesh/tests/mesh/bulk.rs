@@ -16,9 +16,15 @@ use crate::support::{Node, PATIENCE, introduce, kind, soon, three, until};
 /// A line between two nodes that can be cut or held, connection by connection.
 struct Line {
     address: SocketAddr,
-    /// Connections in the order in which they came: whether bytes flow, and what moves them.
-    taken: watch::Receiver<Vec<(watch::Sender<bool>, Arc<JoinHandle<()>>)>>,
+    /// Connections in the order in which they came.
+    taken: watch::Receiver<Vec<Carried>>,
     accepts: JoinHandle<()>,
+}
+
+/// A connection on the line.
+struct Carried {
+    flows: watch::Sender<bool>,
+    moves: JoinHandle<()>,
 }
 
 impl Line {
@@ -30,7 +36,7 @@ impl Line {
             while let Ok((here, _)) = listener.accept().await {
                 let (flows, flowing) = watch::channel(true);
                 let moves = tokio::spawn(carry(here, there, flowing));
-                taken_out.send_modify(|all: &mut Vec<_>| all.push((flows, Arc::new(moves))));
+                taken_out.send_modify(|all: &mut Vec<_>| all.push(Carried { flows, moves }));
             }
         });
         Self { address, taken, accepts }
@@ -42,18 +48,18 @@ impl Line {
     }
 
     fn cut(&self, number: usize) {
-        self.taken.borrow()[number].1.abort();
+        self.taken.borrow()[number].moves.abort();
     }
 
     fn hold(&self, number: usize, held: bool) {
-        self.taken.borrow()[number].0.send_replace(!held);
+        self.taken.borrow()[number].flows.send_replace(!held);
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.accepts.abort();
-        self.taken.borrow().iter().for_each(|(_, moves)| moves.abort());
+        self.taken.borrow().iter().for_each(|carried| carried.moves.abort());
     }
 }
 
