@@ -140,7 +140,11 @@ fn failed(said: &str) -> Output {
 }
 
 fn kubeadm(verb: KubeadmVerb) -> HostAction {
-    HostAction::Kubeadm(Kubeadm {
+    HostAction::Kubeadm(run_of(verb))
+}
+
+fn run_of(verb: KubeadmVerb) -> Kubeadm {
+    Kubeadm {
         verb,
         version: "1.20.2".parse().unwrap(),
         tree: None,
@@ -148,7 +152,7 @@ fn kubeadm(verb: KubeadmVerb) -> HostAction {
         ignore: vec!["ImagePull".into(), "Swap".into()],
         skip_phases: Vec::new(),
         limit_s: 60,
-    })
+    }
 }
 
 #[tokio::test]
@@ -400,4 +404,53 @@ async fn only_images_that_are_missing_are_imported() {
     let imports: Vec<String> = machine.asked().into_iter().filter(|line| line.contains("import")).collect();
     assert!(imports.len() == 1 && imports[0].ends_with("images/web.tar"), "{imports:?}");
     assert!(machine.is(&images).await);
+}
+
+/// The steps by which a node leaves, carried out as the helper does.
+async fn leave(machine: &Machine) -> Result<(), StepError> {
+    let kubeadm = |verb| HostAction::Kubeadm(Kubeadm { config: None, ..run_of(verb) });
+    let steps = [
+        kubeadm(KubeadmVerb::Reset),
+        HostAction::Stop { unit: Which::Kubelet },
+        HostAction::Clean,
+        HostAction::Stop { unit: Which::Containerd },
+        HostAction::Compare,
+    ];
+    for step in steps {
+        super::helper::carry_out(&machine.host, &super::order::Work::Step(step)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_leaves_on_which_nothing_was_ever_installed() {
+    let machine = Machine::new(|call| panic!("nothing is asked, {} was", call.name()));
+    // Twice: what came to its end and was not heard is ordered again.
+    for _ in 0..2 {
+        leave(&machine).await.unwrap();
+    }
+    assert_eq!(machine.units.done(), [""; 0]);
+
+    // Preparing was refused, since somebody else's Kubernetes lives here: it stays as it is.
+    machine.joined();
+    machine.manifests();
+    machine.write("root/etc/kubernetes/admin.conf", "theirs");
+    machine.write("root/var/lib/etcd/member/snap/db", "theirs");
+    let theirs = HostUnit {
+        active: "active".to_owned(),
+        enabled: "enabled".to_owned(),
+        file: "/etc/systemd/system/kubelet.service".to_owned(),
+        ..HostUnit::default()
+    };
+    machine.units.units.lock().unwrap().insert("kubelet.service".to_owned(), theirs.clone());
+    leave(&machine).await.unwrap();
+    assert_eq!(machine.units.done(), [""; 0]);
+    assert_eq!(machine.units.units.lock().unwrap()["kubelet.service"], theirs);
+    assert!(machine.base.join("root/var/lib/etcd/member/snap/db").exists());
+    assert!(machine.base.join("root/etc/kubernetes/kubelet.conf").exists());
+
+    // With a tree that was selected it is this cluster's, and is reset.
+    fs::create_dir_all(machine.base.join("cluster/bundle/sha256-1")).unwrap();
+    std::os::unix::fs::symlink("bundle/sha256-1", machine.base.join("cluster/current")).unwrap();
+    assert!(!machine.is(&HostAction::Kubeadm(run_of(KubeadmVerb::Reset))).await);
 }

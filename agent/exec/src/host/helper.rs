@@ -118,7 +118,7 @@ fn redactor(dir: &Dir, hidden: &[RelPath]) -> Redactor {
     Redactor::new(values)
 }
 
-async fn carry_out(host: &Host, work: &Work) -> Result<Reported, StepError> {
+pub(super) async fn carry_out(host: &Host, work: &Work) -> Result<Reported, StepError> {
     if is_so(host, work).await? {
         return Ok(Reported::Already);
     }

@@ -10,7 +10,7 @@ use qb_drivers::host_step::{Kubeadm, KubeadmVerb};
 use super::Host;
 use super::api::{ADMIN, has, minor};
 use super::images::SOCKET;
-use super::place::clean;
+use super::place::{CURRENT, clean};
 use super::run::Call;
 use crate::dir::Dir;
 use crate::progress::StepError;
@@ -84,7 +84,13 @@ fn has_parts(host: &Host) -> Result<bool, StepError> {
     Ok(true)
 }
 
+/// Without a selected tree no kubeadm of this cluster ever ran here: what looks like its work is somebody
+/// else's, perhaps the very reason why preparing failed, and there is no program to reset it with.
 fn is_reset(host: &Host) -> Result<bool, StepError> {
+    let current = clean(CURRENT)?;
+    if host.dir.link(&current).map_err(|e| StepError::disk(&current, &e))?.is_none() {
+        return Ok(true);
+    }
     let gone = |path: &str| -> Result<bool, StepError> {
         let at = clean(path)?;
         Ok(host.root.mode(&at).map_err(|e| StepError::disk(format!("/{path}"), &e))?.is_none())

@@ -71,9 +71,19 @@ pub(super) async fn is_stopped(host: &Host, unit: Which) -> Result<bool, StepErr
     let seen = host.units.look(unit.name()).await?;
     let known = started(host)?.contains_key(unit.name());
     let runs = !matches!(seen.active.as_str(), "inactive" | "failed" | "");
-    // One that was never ours is nobody's business here.
-    let foreign = !seen.file.is_empty() && seen.file != format!("/{UNITS}/{}", unit.name());
+    // One that was never ours is nobody's business here, also where ours would lie: preparing refuses it.
+    let foreign = !seen.file.is_empty() && !is_ours(host, unit, &seen.file)?;
     Ok(!known && (foreign || (!runs && seen.enabled != "enabled")))
+}
+
+/// Whether a unit's file is of this cluster. No other is called as its container runtime is.
+fn is_ours(host: &Host, unit: Which, file: &str) -> Result<bool, StepError> {
+    let wanted = format!("{UNITS}/{}", unit.name());
+    if file.trim_start_matches('/') != wanted {
+        return Ok(false);
+    }
+    let ours = Ours::open(&host.dir, &host.root)?;
+    Ok(unit == Which::Containerd || ours.paths().any(|path| path.as_str() == wanted))
 }
 
 pub(super) async fn stop(host: &Host, unit: Which) -> Result<(), StepError> {
