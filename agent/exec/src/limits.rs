@@ -20,6 +20,9 @@ pub const CONNECTIONS: usize = 8;
 /// Orders with their bundle on disk: one that runs, and one that waits until the one before has come
 /// to its safe point.
 pub const ORDERS: usize = 2;
+/// How often a bundle that was taken is used by tries of its order before it is taken once more: a file that
+/// went bad on the disk must not stop a node for good.
+pub const KEPT_TRIES: u32 = 8;
 /// How long a frame may take from its first expected moment to its last byte: both sides are on one
 /// machine.
 pub const FRAME_LIMIT: Duration = Duration::from_secs(10);

@@ -1,9 +1,10 @@
 //! The executor's side of the socket: every question is answered by [`Exec`], which verifies. A caller
 //! that lies, stalls or floods ends its own connection.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use qb_drivers::bundle::{BundleError, HEAD_BYTES};
+use qb_model::assignment::Assignment;
 use qb_model::ids::{Digest, PublicKey};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
@@ -16,8 +17,8 @@ use crate::bindings::BindingsRequest;
 use crate::bundle::{Bundle, Spool, TakeError};
 use crate::exec::{Exec, Supplies};
 use crate::limits::{
-    ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, ORDERS, PART_BYTES,
-    REQUEST_BYTES,
+    ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, KEPT_TRIES, ORDERS,
+    PART_BYTES, REQUEST_BYTES,
 };
 use crate::progress::StepProgress;
 use crate::release::ReleaseRequest;
@@ -36,7 +37,15 @@ struct Inner {
     agent: u32,
     connections: Arc<Semaphore>,
     orders: Semaphore,
+    /// A bundle whose order did not come to unpacking it: its next try needs it again.
+    kept: Mutex<Option<Kept>>,
     stop: CancellationToken,
+}
+
+/// A bundle that was taken, verified, and not unpacked.
+struct Kept {
+    bundle: Bundle,
+    tries: u32,
 }
 
 impl Server {
@@ -45,7 +54,8 @@ impl Server {
     pub fn new(exec: Exec, agent: u32, stop: CancellationToken) -> Self {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let versions = OnceLock::new();
-        Self(Arc::new(Inner { exec, versions, agent, connections, orders: Semaphore::new(ORDERS), stop }))
+        let (orders, kept) = (Semaphore::new(ORDERS), Mutex::default());
+        Self(Arc::new(Inner { exec, versions, agent, connections, orders, kept, stop }))
     }
 
     /// Takes orders to bring in other versions of qb's own programs, too.
@@ -180,25 +190,46 @@ impl Server {
         };
         // It is never closed.
         let Ok(_one) = self.0.orders.acquire().await else { return Ok(()) };
-        let bundle = match bundle {
+        let (order, publishers) = (verified.assignment().clone(), verified.publishers().to_vec());
+        let kept = self.take_kept(&order);
+        let bundle = match (bundle, kept) {
             // What was unpacked once is there: its tree got its name when it was complete.
-            Some(size) if !self.0.exec.has_tree(verified.assignment(), verified.publishers()) => {
-                let wanted = Wanted {
-                    ordered: verified.assignment().bundle,
-                    publishers: verified.publishers().to_vec(),
-                    size,
-                };
+            (Some(_), _) if self.0.exec.has_tree(&order, &publishers) => None,
+            (None, _) => None,
+            (Some(_), Some(kept)) => Some(kept),
+            (Some(size), None) => {
+                let wanted = Wanted { ordered: order.bundle, publishers: publishers.clone(), size };
                 match take_bundle(&mut stream, &self.0.exec, wanted).await? {
-                    Ok(bundle) => Some(bundle.file()),
+                    Ok(bundle) => Some(Kept { bundle, tries: 0 }),
                     Err(why) => return wire::send(&mut stream, &refused(&why), ANSWER_BYTES).await,
                 }
             }
-            _ => None,
         };
         let (progress, shown) = watch::channel(Vec::new());
-        let run = self.0.exec.run(verified, Supplies { bundle, join }, progress, &self.0.stop);
+        let file = bundle.as_ref().map(|kept| kept.bundle.file());
+        let run = self.0.exec.run(verified, Supplies { bundle: file, join }, progress, &self.0.stop);
         let run = async { run.await.map_or_else(Answer::Stopped, Answer::Done) };
-        told(&mut stream, run, shown).await
+        let ended = told(&mut stream, run, shown).await;
+        if let Some(kept) = bundle
+            && !self.0.exec.has_tree(&order, &publishers)
+        {
+            self.keep(kept);
+        }
+        ended
+    }
+
+    /// What an earlier try of an order left of its bundle. Another order needs none of it.
+    fn take_kept(&self, order: &Assignment) -> Option<Kept> {
+        let mut slot = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take().filter(|kept| kept.bundle.head().digest() == order.bundle)
+    }
+
+    /// Keeps a bundle for the next try. Nothing of the file is believed then, either: its head is verified
+    /// under the publishers of that day, and its chunks as they are read.
+    fn keep(&self, kept: Kept) {
+        let tries = kept.tries + 1;
+        let kept = (tries < KEPT_TRIES).then_some(Kept { tries, ..kept });
+        *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
     /// Takes another node out of a cluster: beside the orders of this node, which have nothing to do with

@@ -6,7 +6,8 @@
 //!     <------------------------------- Greeting
 //!     Request -------------------------------->   one per connection
 //!     <--------------------------------- Answer   one; for an order:
-//!     <--------------------------- Answer::Send   the order is verified: its bundle, please
+//!     <--------------------------- Answer::Send   the order is verified: its bundle, please; not asked for
+//!                                                 where it is unpacked, or was taken by an earlier try
 //!     Part, Part, ... ------------------------>
 //!     <----- Answer::Progress, again and again
 //!     <------- Answer::Done or Answer::Stopped; for an upgrade Answer::Versions, after its parts

@@ -123,3 +123,15 @@ async fn a_node_leaves_though_nobody_answers_and_joins_again() {
     run(&worker.exec, order, site.supplies(Some(sealed)), None).await.unwrap();
     assert_eq!(worker.exec.nodes(&Site::cluster()).await.unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_leaves_that_was_never_prepared() {
+    let site = Site::new(49, &ALL);
+    for n in 1..=3 {
+        let node = site.open(n).await;
+        for _ in 0..2 {
+            site.run(&node, Stage::Leave, None).await;
+        }
+        assert!(node.exec.clusters().unwrap().is_empty());
+    }
+}

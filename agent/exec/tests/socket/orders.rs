@@ -70,6 +70,34 @@ async fn a_cluster_lives_and_leaves_over_the_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_given_once_however_often_its_order_is_tried() {
+    let site = Signed::new(89, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let mut program = Program::start(temp.path(), &site).await;
+    let key = program.remote.about().await.unwrap().seal_key;
+    let prepare = || site.order(1, Stage::Prepare, 1, key);
+    // Whoever asked for these bytes would refuse them.
+    let nothing = vec![0; site.bundle.len()];
+    std::fs::write(program.home.join("hold"), "").unwrap();
+    for bundle in [&site.bundle, &nothing, &nothing] {
+        let held = carry_out(&program, prepare(), Some(bundle)).await.unwrap_err();
+        assert!(matches!(&held, RemoteError::Stopped(why) if why.text.contains("held")), "{held}");
+    }
+    std::fs::remove_file(program.home.join("hold")).unwrap();
+    carry_out(&program, prepare(), Some(&nothing)).await.unwrap();
+    // It is unpacked now: also after a restart nobody asks for it.
+    program.kill();
+    program.again().await;
+    carry_out(&program, prepare(), Some(&nothing)).await.unwrap();
+    // On a machine that has nothing they are refused.
+    let temp = tempfile::tempdir().unwrap();
+    let other = Program::start(temp.path(), &site).await;
+    let key = other.remote.about().await.unwrap().seal_key;
+    let refused = carry_out(&other, site.order(1, Stage::Prepare, 1, key), Some(&nothing)).await.unwrap_err();
+    assert!(matches!(&refused, RemoteError::Refused(_)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_leaves_gives_its_order_up() {
     let site = Signed::new(91, 1);
     let temp = tempfile::tempdir().unwrap();
