@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qb_exec::{
-    BindingsRequest, Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order, Peers,
-    ReleaseRequest, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone, StageError,
-    StepProgress, Supplies, UnitHealth, Units,
+    BackupRequest, BindingsRequest, Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order,
+    Peers, ReleaseRequest, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone,
+    StageError, StepProgress, Supplies, UnitHealth, Units,
 };
 use qb_model::assignment::{Assignment, Grounds};
+use qb_model::board::Upkeep;
 use qb_model::{Name, SealKey};
 use tokio::sync::watch;
 
@@ -182,6 +183,32 @@ impl Executor {
         match &self.kind {
             Kind::Inside(exec) => exec.certify(request).await.map_err(|e| e.to_string()),
             Kind::Apart(exec) => exec.certify(request).await.map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Takes a backup of this node's cluster. Ends early when the agent does.
+    ///
+    /// # Errors
+    /// What did not succeed, why, and what to do.
+    pub async fn back_up(&self, node: &Node, request: BackupRequest) -> Result<(), StageError> {
+        match &self.kind {
+            Kind::Inside(exec) => exec.back_up(request, &node.cancel).await,
+            Kind::Apart(exec) => tokio::select! {
+                done = exec.back_up(request) => done.map_err(told),
+                () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
+            },
+        }
+    }
+
+    /// What this node does by itself for a cluster; none if it is no control plane node of it, or while
+    /// nobody answers.
+    pub async fn upkeep(&self, cluster: &Name) -> Option<Upkeep> {
+        match &self.kind {
+            Kind::Inside(exec) => exec.upkeep(cluster),
+            Kind::Apart(exec) => exec.upkeep(cluster).await.unwrap_or_else(|error| {
+                tracing::debug!("upkeep: {error}");
+                None
+            }),
         }
     }
 

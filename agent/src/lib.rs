@@ -23,6 +23,7 @@
 //! | `leader` `seats` `preflight` | what the leader does besides: plan, seats, checks |
 //! | `attest` | voters sign the state and their successors; what doors show of it |
 //! | `reconcile` `executor` `secrets` `report` `host` | carrying out orders, here or in a root process; join secrets; reports |
+//! | `upkeep` | what this node does for its cluster's control plane by itself |
 //! | `releasing` `peers` | taking others out of this node's cluster; who its members are, told on |
 //! | `balancer` | 127.0.0.1:6444: the way to the API servers of this node's cluster |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
@@ -75,4 +76,5 @@ pub mod text;
 pub mod transport;
 pub mod tunnel;
 pub mod upgrade;
+pub mod upkeep;
 pub mod uplink;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use qb_consensus::{Consensus, RaftView};
 use qb_mesh::{Lane, Mesh};
-use qb_model::board::{Board, NodeReport, Work};
+use qb_model::board::{Board, NodeReport, Upkeep, Work};
 use qb_model::facts::Facts;
 use qb_model::state::SiteState;
 use qb_model::{Digest, Millis, NodeId};
@@ -96,6 +96,8 @@ pub struct Node {
     pub api: watch::Sender<crate::balancer::View>,
     /// Nodes that this one takes out of its cluster.
     pub releases: crate::releasing::Releases,
+    /// What its executor does for its cluster's control plane by itself.
+    pub upkeep: watch::Sender<Option<Upkeep>>,
     /// Asks for a report at once.
     pub report_now: Notify,
     /// Ends everything.
@@ -207,6 +209,7 @@ impl Node {
             api_servers: watch::channel(None).0,
             api: watch::channel(crate::balancer::View::default()).0,
             releases: crate::releasing::Releases::default(),
+            upkeep: watch::channel(None).0,
             report_now: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -90,6 +90,7 @@ fn open_order(state: &SiteState, node: &Node) -> Option<Assignment> {
     let order = record.assignment.clone()?;
     let open = match &record.phase {
         NodePhase::Attached { .. } if order.stage == Stage::Upgrade => state.upgrade_open(&order),
+        NodePhase::Attached { .. } if order.stage == Stage::Restore => state.restore_open(&order),
         NodePhase::Attached { done, .. } => {
             order.stage != Stage::Leave && done.is_none_or(|d| d < order.stage)
         }
@@ -193,7 +194,7 @@ async fn supplies(node: &Arc<Node>, order: &Assignment) -> Result<Supplies, Fail
             supplies.join = Some(sealed);
         }
         // The tree of the bundle lies on this machine since it was prepared.
-        Stage::Initialize | Stage::Leave => {}
+        Stage::Initialize | Stage::Leave | Stage::Restore => {}
     }
     Ok(supplies)
 }

@@ -116,6 +116,7 @@ fn gather(node: &Arc<Node>, sequence: u64, units: Vec<Unit>) -> NodeReport {
         applied: node.site().applied(),
         uplinks: node.uplinks.up(),
         restarts: node.starts.unasked(events::now()),
+        upkeep: node.upkeep.borrow().clone(),
     }
 }
 

@@ -45,6 +45,11 @@ pub fn clean_report(mut report: NodeReport) -> NodeReport {
             (*error, *remedy) = (clean_to(error, MAX_STEP), clean_to(remedy, MAX_STEP));
         }
     }
+    if let Some(upkeep) = &mut report.upkeep {
+        upkeep.certificate = clean(&upkeep.certificate);
+        let (trouble, remedy) = &mut upkeep.trouble;
+        (*trouble, *remedy) = (clean_line(trouble), clean_line(remedy));
+    }
     report
 }
 

@@ -99,6 +99,13 @@ pub fn of(action: &Action, hosts: &Hosts) -> String {
         Action::ClusterUpgradeStop { cluster, upgrade } => {
             format!("stop upgrade {} of cluster {cluster}", short(upgrade))
         }
+        Action::ClusterBackup { cluster } => format!("back up the store of cluster {cluster}"),
+        Action::ClusterRestore { cluster, node, backup, others } => format!(
+            "restore the store of cluster {cluster} from backup {} on {}, reset {} and join them again",
+            short(backup),
+            list(hosts, std::iter::once(node)),
+            if others.is_empty() { "nobody".to_owned() } else { list(hosts, others.iter()) }
+        ),
         Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
         other => of_trust(other),
     }

@@ -4,7 +4,7 @@
 //! A place is a variant and a clean relative path: no text from outside names a file of the host. Each
 //! action says what its check looks at; apply brings that about, and may be killed anywhere.
 
-use qb_model::ids::{HostName, Version};
+use qb_model::ids::{Digest, Generation, HostName, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::path::RelPath;
@@ -127,6 +127,37 @@ pub enum KubeadmVerb {
     UpgradeNode,
     /// `reset`. Done: no kubelet certificate, no manifest and no etcd data are left.
     Reset,
+    /// `certs renew all`. Done: no certificate of the control plane ends soon.
+    RenewCertificates,
+}
+
+/// A part of a control plane node: one of its static pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The store.
+    Etcd,
+    /// The API server.
+    ApiServer,
+    /// The controller manager.
+    ControllerManager,
+    /// The scheduler.
+    Scheduler,
+}
+
+impl Part {
+    /// All of them, each after those that it talks to.
+    pub const ALL: [Self; 4] = [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler];
+
+    /// Its name: of its container and its manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+        }
+    }
 }
 
 /// A run of kubeadm. Arguments are made of this alone; its output is redacted before it is shown.
@@ -244,6 +275,53 @@ pub enum HostAction {
         /// Longest wait in seconds, for each of the two.
         limit_s: u16,
     },
+    /// Refuses while another control plane node is not well: a member of the store that does not answer or has
+    /// not started, an API server that is not ready. Check: all are.
+    OthersWell,
+    /// Ends a part of this node, so that the kubelet starts it with what a renewal wrote; before that the same
+    /// as [`HostAction::OthersWell`]. Check: it was, since the last renewal.
+    RestartPart {
+        /// Which.
+        part: Part,
+        /// Longest wait in seconds until it runs again.
+        limit_s: u16,
+    },
+    /// Looks whether a backup of that snapshot is on this node, and reads it as a whole. Check: it was, in this
+    /// run.
+    CheckBackup {
+        /// SHA-256 of the snapshot.
+        backup: Digest,
+    },
+    /// Takes the control plane's manifests from the kubelet, keeps them, and waits until its parts have ended.
+    /// Check: so it is, or this very order has restored the store.
+    Park {
+        /// Generation of the order.
+        order: Generation,
+        /// Longest wait in seconds.
+        limit_s: u16,
+    },
+    /// Restores a snapshot as a store of one member, and sets the data of before aside. Check: this very order
+    /// did so.
+    RestoreStore {
+        /// SHA-256 of the snapshot.
+        backup: Digest,
+        /// Generation of the order.
+        order: Generation,
+        /// The member's name: the node's.
+        name: HostName,
+        /// Its IP address.
+        address: String,
+    },
+    /// Gives the kubelet back what [`HostAction::Park`] took. Check: nothing of it is left.
+    Unpark,
+    /// Deletes the node objects of all other control plane nodes: those of a restored store are not there any
+    /// more. Check: there is no other.
+    OnlyControlPlane {
+        /// This node's name in Kubernetes.
+        name: HostName,
+        /// The version of Kubernetes.
+        version: Version,
+    },
     /// Waits until this node's own API server says that it is ready. Check: it says so.
     AwaitApi {
         /// IP address and port.
@@ -280,7 +358,7 @@ impl HostAction {
     /// One word for the list of steps.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Fit | Self::Compare => "check",
+            Self::Fit | Self::Compare | Self::OthersWell => "check",
             Self::Record | Self::Keep { .. } => "record",
             Self::Select { .. } | Self::Plugins => "bundle",
             Self::Files { .. } => "files",
@@ -295,9 +373,15 @@ impl HostAction {
             Self::Manifests => "apply",
             Self::Sync => "sync",
             Self::PublishAuthority => "publish",
+            Self::CheckBackup { .. } => "check",
+            Self::Park { .. } => "stop",
+            Self::RestoreStore { .. } => "restore",
+            Self::Unpark => "start",
+            Self::OnlyControlPlane { .. } => "remove",
             Self::Clean => "clean",
             Self::Remove { .. } => "remove",
             Self::GoBack { .. } => "return",
+            Self::RestartPart { .. } => "restart",
         }
     }
 }

@@ -159,6 +159,8 @@ pub struct Observed {
     pub cgroup: Option<u8>,
     /// Whether the host is itself a container: parts of the kernel are not its own.
     pub nested: bool,
+    /// SHA-256 of the snapshot that the signed intent of an order to restore names.
+    pub backup: Option<qb_model::ids::Digest>,
 }
 
 /// What a probe hears on a port that a cluster's own service holds: nothing of it is disturbed to find out.

@@ -93,6 +93,7 @@ impl Driver for Rehearsal {
             Stage::Initialize => stage.initialize()?,
             Stage::Join => stage.join()?,
             Stage::Leave => stage.leave()?,
+            Stage::Restore => return Err(stage.refuse("a rehearsal does not: it has no store")),
             Stage::Upgrade => return Err(stage.refuse("a rehearsal does not: it has one version")),
         };
         Ok((1..).zip(actions).map(|(id, (title, action))| Step { id, title, action }).collect())

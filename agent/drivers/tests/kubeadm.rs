@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use qb_drivers::bundle::{Artifact, ArtifactKind, Chunks, FORMAT, Manifest, Place};
 use qb_drivers::host_step::{HostAction, HostUnit, KubeadmVerb};
+use qb_drivers::kubeadm::upkeep;
 use qb_drivers::{Driver, DriverError, Observed, Step, StepAction, driver, render};
 use qb_model::action::NodeRole;
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
@@ -58,6 +59,7 @@ fn observed(version: &str) -> Observed {
     Observed {
         cgroup: Some(if version.starts_with("1.28.") { 2 } else { 1 }),
         nested: true,
+        backup: Some(Digest([6; 32])),
         ..Observed::default()
     }
 }
@@ -66,11 +68,22 @@ fn observed(version: &str) -> Observed {
 fn plans_are_the_golden_ones() {
     let whole = [
         ("first", 1, vec![Stage::Prepare, Stage::Initialize, Stage::Upgrade, Stage::Leave]),
-        ("control-plane", 2, vec![Stage::Prepare, Stage::Join, Stage::Upgrade, Stage::Leave]),
+        ("control-plane", 2, vec![Stage::Prepare, Stage::Join, Stage::Upgrade, Stage::Leave, Stage::Restore]),
         ("worker", 4, vec![Stage::Prepare, Stage::Join, Stage::Upgrade, Stage::Leave]),
     ];
     let mut wrong = Vec::new();
+    let mut compare = |name: String, text: String| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
+        if std::env::var_os("QB_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        if std::fs::read_to_string(&path).unwrap_or_default() != text {
+            wrong.push(name);
+        }
+    };
     for version in ["1.20.2", "1.28.4", "1.36.2"] {
+        let renewal = upkeep::renewal(&version.parse().unwrap(), "10.77.0.1:6443").unwrap();
+        compare(format!("kubeadm-{version}-renewal.txt"), render(&renewal));
         for (role, node, stages) in &whole {
             for stage in stages {
                 // What a node is brought to is the patch release after the one that it has.
@@ -81,15 +94,8 @@ fn plans_are_the_golden_ones() {
                     (_, version) => version,
                 };
                 let name = format!("kubeadm-{version}-{role}-{}.txt", stage.word());
-                let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
                 let order = order(*node, *stage, version);
-                let text = render(&kubeadm().compile(&order, &observed(version)).unwrap());
-                if std::env::var_os("QB_BLESS").is_some() {
-                    std::fs::write(&path, &text).unwrap();
-                }
-                if std::fs::read_to_string(&path).unwrap_or_default() != text {
-                    wrong.push(name);
-                }
+                compare(name, render(&kubeadm().compile(&order, &observed(version)).unwrap()));
             }
         }
     }
@@ -114,6 +120,8 @@ fn orders_that_make_no_sense_are_refused() {
     said(refused(|_| (), 2, Stage::Initialize), "only the first member");
     said(refused(|_| (), 4, Stage::Initialize), "only a control plane node");
     said(refused(|_| (), 1, Stage::Join), "it initializes");
+    said(refused(|_| (), 4, Stage::Restore), "only a control plane node");
+    said(refused(|_| (), 1, Stage::Restore), "names a backup");
     // Leaving works whatever is left of the others.
     let mut leaving = order(4, Stage::Leave, "1.20.2");
     leaving.members[0].address = "gone".to_owned();

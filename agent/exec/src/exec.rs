@@ -37,6 +37,7 @@ use crate::standin::wire::NodeList;
 use crate::steps::units::read_record;
 use crate::supervisor::{Supervisor, UnitHealth, UnitKey, UnitRecord, Units};
 use crate::unpack;
+use crate::upkeep::Troubles;
 
 /// How long an API server may take to say who joined.
 const NODES_LIMIT: Duration = Duration::from_secs(2);
@@ -108,6 +109,8 @@ pub(crate) struct Inner {
     opened: Mutex<Option<Digest>>,
     /// Grants that certificates were signed for.
     used_grants: Mutex<UsedGrants>,
+    /// What this node could not do by itself.
+    pub(crate) troubles: Mutex<Troubles>,
 }
 
 impl Inner {
@@ -208,7 +211,7 @@ impl Exec {
         let recorded = recorded(&root, &clusters).map_err(error)?;
         let (running, opened) = (Arc::default(), Mutex::new(None));
         let site = Binding::open(&config.site, &root);
-        let (waits, used_grants, peers) = Default::default();
+        let (waits, used_grants, peers, troubles) = Default::default();
         let runner = Runner::open(&root).map_err(error)?;
         let inner = Inner {
             config,
@@ -220,12 +223,14 @@ impl Exec {
             opened,
             waits,
             used_grants,
+            troubles,
             peers,
             runner,
         };
         let exec = Self(Arc::new(inner));
         exec.start_recorded(recorded).await;
         exec.keep_networks();
+        exec.keep_up();
         Ok(exec)
     }
 
@@ -361,6 +366,7 @@ impl Exec {
         let run = Run {
             order: order.assignment().clone(),
             publishers: order.publishers().to_vec(),
+            backup: order.backup(),
             supplies,
             progress,
             cancel: cancel.clone(),

@@ -17,6 +17,8 @@
 //! | `fit.rs`, `ours.rs`, `place.rs` | who else lives here; which files are ours; writing them |
 //! | `images.rs`, `kubeadm.rs`, `secret.rs`, `api.rs`, `etcd.rs` | images, kubeadm, join secrets, kubectl, etcdctl |
 //! | `kept.rs` | how a node was before an upgrade, and the way back |
+//! | `renewal.rs` | new certificates, and parts started anew with them |
+//! | `backup.rs`, `restore.rs` | snapshots of the store; the store from one of them |
 //! | `leaver.rs`, `bindings.rs` | takes another node out; the role bindings of admins |
 //! | `network.rs`, `network/` | the pod network, kept over restarts |
 //! | `settings.rs`, `record.rs`, `clean.rs` | the kernel; how the host was; taking the cluster off it |
@@ -29,6 +31,7 @@
 //! which follow no links; programs through [`Host::programs`]; units through [`Host::units`].
 
 pub(crate) mod api;
+pub(crate) mod backup;
 mod bindings;
 pub(crate) mod clean;
 mod etcd;
@@ -36,7 +39,7 @@ mod fit;
 pub(crate) mod helper;
 pub(crate) mod images;
 mod kept;
-mod kubeadm;
+pub(crate) mod kubeadm;
 pub(crate) mod leaver;
 pub(crate) mod network;
 pub(crate) mod order;
@@ -44,6 +47,8 @@ pub(crate) mod ours;
 pub(crate) mod place;
 pub(crate) mod record;
 pub(crate) mod redact;
+pub(crate) mod renewal;
+mod restore;
 pub(crate) mod run;
 pub(crate) mod runner;
 mod secret;
@@ -96,6 +101,9 @@ pub(crate) fn limit(action: &HostAction) -> Duration {
         HostAction::AwaitApi { limit_s, .. } | HostAction::AwaitNode { limit_s, .. } => {
             Duration::from_secs((*limit_s).into()) + MARGIN
         }
+        HostAction::CheckBackup { .. } | HostAction::RestoreStore { .. } => LONG,
+        HostAction::Park { limit_s, .. } => Duration::from_secs((*limit_s).into()) + MARGIN,
+        HostAction::RestartPart { limit_s, .. } => Duration::from_secs((*limit_s).into()) + MARGIN,
         HostAction::Images { .. } | HostAction::Clean => LONG,
         _ => LIMIT,
     }
@@ -130,6 +138,13 @@ async fn check(host: &Host, action: &HostAction) -> Result<bool, StepError> {
         HostAction::Settings { modules, sysctls } => settings::check(host, modules, sysctls),
         HostAction::Clean => clean::check(host).await,
         HostAction::Compare => clean::check_compared(host).await,
+        HostAction::OthersWell => renewal::others_well(host).await.map(|()| true),
+        HostAction::CheckBackup { .. } => Ok(false),
+        HostAction::Park { order, .. } => restore::is_parked(host, *order).await,
+        HostAction::RestoreStore { order, .. } => restore::is_restored(host, *order),
+        HostAction::Unpark => restore::is_unparked(host),
+        HostAction::OnlyControlPlane { name, .. } => restore::is_alone(host, name).await,
+        HostAction::RestartPart { part, .. } => renewal::is_restarted(host, *part),
     }
 }
 
@@ -169,6 +184,17 @@ async fn apply(host: &Host, action: &HostAction) -> Result<(), StepError> {
         HostAction::Settings { modules, sysctls } => settings::apply(host, modules, sysctls).await,
         HostAction::Clean => clean::apply(host).await,
         HostAction::Compare => clean::apply_compared(host).await,
+        // As with a host that is not fit.
+        HostAction::OthersWell => Ok(()),
+        HostAction::CheckBackup { backup } => restore::look_at(host, backup).await,
+        HostAction::Park { limit_s, .. } => restore::park(host, *limit_s).await,
+        HostAction::RestoreStore { backup, order, name, address } => {
+            let member = restore::Single { name, address };
+            restore::restore(host, backup, *order, &member).await
+        }
+        HostAction::Unpark => restore::unpark(host),
+        HostAction::OnlyControlPlane { name, version } => restore::be_alone(host, name, version).await,
+        HostAction::RestartPart { part, limit_s } => renewal::restart(host, *part, *limit_s).await,
     }
 }
 

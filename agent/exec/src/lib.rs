@@ -27,6 +27,7 @@
 //! | `standin.rs`, `standin/` | the stand-ins' own code, run by the agent's hidden subcommand |
 //! | `join.rs`, `seal.rs` | join secrets; HPKE |
 //! | `release.rs` | takes another node out of a cluster; who the members are |
+//! | `upkeep.rs`, `certificates.rs` | what a control plane node does for itself: certificates, backups |
 //! | `people.rs`, `bindings.rs` | certificates and role bindings for the site's admins |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
 //! | `bundle.rs`, `unpack.rs`, `dir.rs` | bundles onto disk, in verified chunks; a directory that nothing leads out of |
@@ -49,6 +50,7 @@
 
 mod bindings;
 mod bundle;
+mod certificates;
 mod client;
 mod clock;
 mod dir;
@@ -75,6 +77,7 @@ pub mod standin;
 mod steps;
 mod supervisor;
 mod unpack;
+mod upkeep;
 pub mod versions;
 mod wire;
 
@@ -96,6 +99,7 @@ pub use server::Server;
 pub use site::{SiteError, SiteSource};
 pub use supervisor::{UnitHealth, UnitState, Units};
 pub use unpack::UnpackError;
+pub use upkeep::BackupRequest;
 pub use wire::{About, Order, WireError};
 
 /// The version of this build: a vendor's `QB_VERSION`, else the one of the source.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use qb_model::board::Upkeep;
 use qb_model::ids::{Name, Version};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::progress::{StageDone, StageError, StepProgress};
 use crate::release::{Peers, ReleaseRequest};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
+use crate::upkeep::BackupRequest;
 use crate::versions::{Upgrade, VersionsView};
 use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
 
@@ -154,6 +156,34 @@ impl RemoteExec {
                 Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
                 other => return Err(unexpected(other)),
             }
+        }
+    }
+
+    /// Takes a backup. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// It does not answer, or did not succeed.
+    pub async fn back_up(&self, request: BackupRequest) -> Result<(), RemoteError> {
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &Request::BackUp(Box::new(request)), REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
+                Answer::Progress(_) => {}
+                Answer::Well => return Ok(()),
+                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// How it stands with what the node does by itself for a cluster; none if it is no control plane node.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn upkeep(&self, cluster: &Name) -> Result<Option<Upkeep>, RemoteError> {
+        match self.question(Request::Upkeep(cluster.clone())).await? {
+            Answer::Upkeep(found) => Ok(found.map(|found| *found)),
+            other => Err(unexpected(other)),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::limits::{
 };
 use crate::progress::StepProgress;
 use crate::release::ReleaseRequest;
+use crate::upkeep::BackupRequest;
 use crate::versions::{Begun, Upgrade, Versions, VersionsView};
 use crate::wire::{self, About, Answer, Order, Part, Request, WireError};
 
@@ -138,6 +139,12 @@ impl Server {
             },
             Request::Release(request) => return self.release(stream, *request).await,
             Request::Bindings(request) => return self.bindings(stream, *request).await,
+            Request::BackUp(request) => return self.back_up(stream, *request).await,
+            Request::Upkeep(cluster) => {
+                let exec = exec.clone();
+                let look = tokio::task::spawn_blocking(move || exec.upkeep(&cluster)).await;
+                look.map_or_else(|e| refused(&e), |found| Answer::Upkeep(found.map(Box::new)))
+            }
             Request::Peers(peers) => match exec.peers(&peers) {
                 Ok(()) => Answer::Well,
                 Err(why) => Answer::Refused(why),
@@ -258,6 +265,14 @@ impl Server {
         // Nothing is told meanwhile, but that it lives.
         let (_progress, shown) = watch::channel(Vec::new());
         let run = self.0.exec.keep_bindings(verified, &self.0.stop);
+        let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
+        told(&mut stream, run, shown).await
+    }
+
+    /// Takes a backup: beside the orders of this node as well.
+    async fn back_up(&self, mut stream: UnixStream, request: BackupRequest) -> Result<(), WireError> {
+        let (_progress, shown) = watch::channel(Vec::new());
+        let run = self.0.exec.back_up(request, &self.0.stop);
         let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
         told(&mut stream, run, shown).await
     }

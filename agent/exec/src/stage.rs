@@ -15,7 +15,7 @@ use std::sync::Arc;
 use qb_drivers::host_step::HostAction;
 use qb_drivers::{Observed, RelPath, Step, StepAction, driver};
 use qb_model::assignment::{Assignment, KUBEADM, Stage};
-use qb_model::ids::PublicKey;
+use qb_model::ids::{Digest, PublicKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) order: Assignment,
     /// Of the trust log that the order was verified under.
     pub(crate) publishers: Vec<PublicKey>,
+    /// The backup that the order's signed intent names.
+    pub(crate) backup: Option<Digest>,
     pub(crate) supplies: Supplies,
     pub(crate) progress: watch::Sender<Vec<StepProgress>>,
     pub(crate) cancel: CancellationToken,
@@ -118,11 +120,17 @@ fn begin(inner: Arc<Inner>, run: Run) -> Result<(Context, Vec<Step>), StepError>
     // What lies here already must be of a publisher that is trusted now, too: only leaving needs none.
     let known = match &bundle {
         Some(bundle) => Some(bundle.head().manifest().clone()),
-        None if order.stage == Stage::Leave => None,
+        None if matches!(order.stage, Stage::Leave | Stage::Restore) => None,
         None => unpack::head_of(&inner.root, &order, &run.publishers).map_err(refused)?,
     };
     let (cgroup, nested) = crate::facts::ground(Path::new("/"));
-    let observed = Observed { arch: std::env::consts::ARCH.to_owned(), bundle: known, cgroup, nested };
+    let observed = Observed {
+        arch: std::env::consts::ARCH.to_owned(),
+        bundle: known,
+        cgroup,
+        nested,
+        backup: run.backup,
+    };
     let driver = driver(&order.driver).ok_or_else(|| {
         let text = format!("this agent has no driver {}", order.driver);
         StepError::new(text, format!("drivers here: {}", qb_drivers::names().join(", ")))

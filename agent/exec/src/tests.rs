@@ -87,7 +87,7 @@ impl Site {
         let generation = match stage {
             Stage::Prepare => 1,
             Stage::Initialize | Stage::Join => 2,
-            Stage::Leave | Stage::Upgrade => 3,
+            Stage::Leave | Stage::Upgrade | Stage::Restore => 3,
         };
         let cites = Citation { digest: Digest([7; 32]), index: 12 };
         Assignment {
@@ -177,7 +177,8 @@ async fn run(
     let (progress, watched) = watch::channel(Vec::<StepProgress>::new());
     let cancel = CancellationToken::new();
     let publishers = vec![publisher().public_key()];
-    let run = Run { order, publishers, supplies, progress, cancel: cancel.clone(), points_left };
+    let run =
+        Run { order, publishers, backup: None, supplies, progress, cancel: cancel.clone(), points_left };
     let result = exec.run_order(run, cancel).await;
     if result.is_ok() {
         assert!(watched.borrow().iter().all(|step| step.state == crate::StepState::Done));

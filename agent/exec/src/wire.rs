@@ -22,6 +22,7 @@
 use std::time::Duration;
 
 use qb_model::assignment::{Assignment, Grounds};
+use qb_model::board::Upkeep;
 use qb_model::ids::{Name, NodeId, SealKey, SiteId, Version};
 use qb_model::statement::SignedBytes;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ use crate::progress::{StageDone, StageError, StepProgress};
 use crate::release::{Peers, ReleaseRequest};
 use crate::seal::SealedSecret;
 use crate::supervisor::UnitHealth;
+use crate::upkeep::BackupRequest;
 use crate::versions::{Upgrade, VersionsView};
 
 /// What every greeting begins with.
@@ -99,6 +101,10 @@ pub(crate) enum Request {
     Certify(Box<CredentialRequest>),
     /// Keep the role bindings of admins in a cluster.
     Bindings(Box<BindingsRequest>),
+    /// How it stands with what this node does by itself for a cluster.
+    Upkeep(Name),
+    /// Take a backup.
+    BackUp(Box<BackupRequest>),
 }
 
 /// An order with what it rests on. Nothing of it is believed.
@@ -147,6 +153,8 @@ pub(crate) enum Answer {
     Well,
     /// A client certificate.
     Certificate(Box<Credential>),
+    /// What this node does by itself; none if it is no control plane node.
+    Upkeep(Option<Box<Upkeep>>),
 }
 
 /// Who an executor is.

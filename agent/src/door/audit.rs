@@ -44,7 +44,14 @@ pub fn of_command(state: &SiteState, record: &AuditRecord) -> (String, String) {
     let text = match postcard::from_bytes::<NodeResult>(&command.result) {
         Ok(NodeResult::Hello { address, .. }) => format!("is at {address}"),
         Ok(NodeResult::Done { .. }) => {
-            let stages = [Stage::Prepare, Stage::Initialize, Stage::Join, Stage::Leave, Stage::Upgrade];
+            let stages = [
+                Stage::Prepare,
+                Stage::Initialize,
+                Stage::Join,
+                Stage::Leave,
+                Stage::Upgrade,
+                Stage::Restore,
+            ];
             let stage = stages.into_iter().find(|s| *s as u8 == command.stage).map_or("a stage", Stage::word);
             format!("is through {stage}")
         }

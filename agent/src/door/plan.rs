@@ -2,7 +2,7 @@
 
 use qb_consensus::RaftView;
 use qb_drivers::Observed;
-use qb_model::action::{Action, PlacedNode, Placement};
+use qb_model::action::{Action, NodeRole, PlacedNode, Placement};
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
 use qb_model::board::Board;
 use qb_model::intent::Intent;
@@ -85,6 +85,9 @@ impl Planner<'_> {
             Action::ClusterUpgrade { cluster, version, bundle, batch, .. } => {
                 self.upgrade(cluster, (version, *bundle, *batch), view)?;
             }
+            Action::ClusterRestore { cluster, node, backup, others } => {
+                self.restore(cluster, (*node, *backup), others, view)?;
+            }
             Action::NodeAuthorize { nodes } | Action::SiteFound { nodes } => {
                 let lines = nodes.iter().map(|n| format!("+ node {}  waiting > pool", n.host));
                 view.changes.extend(lines);
@@ -108,7 +111,7 @@ impl Planner<'_> {
         view.rehearsal = super::views::rehearsal(cluster);
         let first = cluster.first.or_else(|| self.first(&placed));
         let have = self.state.control_plane(name);
-        let more = placed.iter().filter(|p| p.role == qb_model::action::NodeRole::ControlPlane).count();
+        let more = placed.iter().filter(|p| p.role == NodeRole::ControlPlane).count();
         let generation = self.state.generation(&qb_model::intent::ObjectRef::Cluster(name.clone()));
         view.changes.push(format!(
             "~ cluster {name}  {} > ready, control plane {have} > {}, generation {} > {}",
@@ -179,10 +182,47 @@ impl Planner<'_> {
         Ok(())
     }
 
+    fn restore(
+        &self,
+        name: &Name,
+        (node, backup): (NodeId, Digest),
+        others: &[NodeId],
+        view: &mut PlanView,
+    ) -> Result<(), Reason> {
+        let cluster =
+            self.state.cluster(name).ok_or_else(|| Reason::UnknownCluster { cluster: name.clone() })?;
+        let kept = self.board.get(&node).and_then(|h| h.report.upkeep.as_ref());
+        let kept = kept.filter(|u| u.cluster == *name).map(|u| u.backups.as_slice()).unwrap_or_default();
+        let host = self.state.node(&node).map(|n| n.host.to_string()).unwrap_or_default();
+        let Some(found) = kept.iter().find(|b| b.digest == backup) else {
+            return Err(Reason::Precondition {
+                code: "no_backup".into(),
+                text: format!("{host} keeps no such backup of {name}, or does not answer"),
+                remedy: Some(format!("qb cluster show {name}")),
+            });
+        };
+        view.changes.push(format!(
+            "! cluster {name}  its store goes back to revision {}: what was changed since is lost",
+            found.revision
+        ));
+        let members = self.members(name, &[]);
+        let placed = PlacedNode { node, role: NodeRole::ControlPlane };
+        let observed = Observed { backup: Some(backup), ..Observed::default() };
+        view.nodes.push(PlannedNode {
+            node,
+            host: host.parse().map_err(|_| Reason::UnknownNode { node })?,
+            role: Some(NodeRole::ControlPlane),
+            first: true,
+            zone: self.zone(&node),
+            stages: vec![self.stage_of(cluster, &members, &placed, (node, Stage::Restore), &observed)?],
+        });
+        self.leave(name, others, "reset, then joins again", view)
+    }
+
     fn first(&self, placed: &[PlacedNode]) -> Option<NodeId> {
         placed
             .iter()
-            .filter(|p| p.role == qb_model::action::NodeRole::ControlPlane)
+            .filter(|p| p.role == NodeRole::ControlPlane)
             .filter_map(|p| self.state.node(&p.node))
             .min_by(|a, b| (&a.host, a.node).cmp(&(&b.host, b.node)))
             .map(|n| n.node)
@@ -241,6 +281,18 @@ impl Planner<'_> {
         first: NodeId,
         stage: Stage,
     ) -> Result<PlannedStage, Reason> {
+        self.stage_of(cluster, members, placed, (first, stage), &Observed::default())
+    }
+
+    /// The same where more is known.
+    fn stage_of(
+        &self,
+        cluster: &Cluster,
+        members: &[Member],
+        placed: &PlacedNode,
+        (first, stage): (NodeId, Stage),
+        observed: &Observed,
+    ) -> Result<PlannedStage, Reason> {
         let driver = qb_drivers::driver(&cluster.driver).ok_or_else(|| unknown_driver(&cluster.driver))?;
         let nowhere = Citation { digest: cluster.created.digest, index: 0 };
         let assignment = Assignment {
@@ -258,9 +310,7 @@ impl Planner<'_> {
             cites: nowhere,
             created_by: cluster.created,
         };
-        let steps = driver
-            .compile(&assignment, &Observed::default())
-            .map_err(|e| refused("driver", e.to_string()))?;
+        let steps = driver.compile(&assignment, observed).map_err(|e| refused("driver", e.to_string()))?;
         Ok(PlannedStage {
             word: stage.word().to_owned(),
             steps: steps.iter().map(|s| s.title.clone()).collect(),

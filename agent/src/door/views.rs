@@ -14,9 +14,9 @@ use qb_model::waiting::WaitingOn;
 use qb_model::words::{fingerprint, words};
 use qb_model::{Generation, HostName, Millis, NodeId, PublicKey};
 use qb_portal::view::{
-    AdminKeyView, AdminView, AlertView, ClusterState, ClusterView, Counts, DoorView, Head, HistoryView,
-    LinkView, MemberView, NodeState, NodeView, RelayView, SampleView, SiteView, StageView, TokenView,
-    VoterView, WorkView,
+    AdminKeyView, AdminView, AlertView, BackupView, ClusterState, ClusterView, Counts, DoorView, Head,
+    HistoryView, LinkView, MemberView, NodeState, NodeView, RelayView, SampleView, SiteView, StageView,
+    TokenView, UpkeepView, VoterView, WorkView,
 };
 
 use super::upgrades;
@@ -352,7 +352,26 @@ impl Seen<'_> {
             work: self.work(record),
             unwell,
             waiting_on: why::of_node(self.state, self.board, record, self.now),
+            upkeep: self.upkeep(record),
         }
+    }
+
+    fn upkeep(&self, record: &NodeRecord) -> Option<UpkeepView> {
+        let upkeep = self.board.get(&record.node)?.report.upkeep.clone()?;
+        // What it did for another cluster is nobody's business here.
+        if Some(&upkeep.cluster) != record.phase.cluster() {
+            return None;
+        }
+        let (trouble, remedy) = upkeep.trouble;
+        let backups = upkeep.backups.into_iter().map(|b| BackupView {
+            taken: b.taken,
+            digest: b.digest,
+            bytes: b.bytes,
+            revision: b.revision,
+            asked: b.asked,
+        });
+        let backups = backups.collect();
+        Some(UpkeepView { certificate: upkeep.certificate, ends: upkeep.ends, backups, trouble, remedy })
     }
 
     fn endpoint(&self, cluster: &Cluster) -> Option<String> {

@@ -410,6 +410,24 @@ pub enum Action {
         /// Digest of the `cluster.upgrade` intent.
         upgrade: Digest,
     },
+    /// Asks every control plane node of a cluster for a backup of its store now.
+    #[serde(rename = "cluster.backup")]
+    ClusterBackup {
+        /// The cluster.
+        cluster: Name,
+    },
+    /// Brings a cluster's store back to a backup: what was changed since is lost. Owner class.
+    #[serde(rename = "cluster.restore")]
+    ClusterRestore {
+        /// The cluster.
+        cluster: Name,
+        /// The control plane member that holds the backup and restores it.
+        node: NodeId,
+        /// SHA-256 of the snapshot.
+        backup: Digest,
+        /// All other control plane members, sorted: they are reset, and join again.
+        others: Vec<NodeId>,
+    },
 }
 
 impl Action {
@@ -443,6 +461,8 @@ impl Action {
             Self::TokenRevoke { .. } => "token.revoke",
             Self::ClusterUpgrade { .. } => "cluster.upgrade",
             Self::ClusterUpgradeStop { .. } => "cluster.upgrade.stop",
+            Self::ClusterBackup { .. } => "cluster.backup",
+            Self::ClusterRestore { .. } => "cluster.restore",
         }
     }
 }

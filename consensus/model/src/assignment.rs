@@ -9,6 +9,7 @@ use crate::grant::AccessRecord;
 use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, SiteId, Version};
 use crate::intent::Intent;
 use crate::judge::verify_logged;
+use crate::state::names_other;
 use crate::trust::{TrustEntry, TrustState, replay_log};
 
 /// The driver of real clusters: its members have networks by slot and are released before they leave.
@@ -28,6 +29,8 @@ pub enum Stage {
     Leave,
     /// The node brings its part of the cluster to another version.
     Upgrade,
+    /// The node brings the cluster's store back to a backup that it holds.
+    Restore,
 }
 
 impl Stage {
@@ -39,6 +42,7 @@ impl Stage {
             Self::Join => "join",
             Self::Leave => "leave",
             Self::Upgrade => "upgrade",
+            Self::Restore => "restore",
         }
     }
 }
@@ -210,12 +214,18 @@ pub enum AssignmentError {
 pub struct VerifiedAssignment {
     assignment: Assignment,
     publishers: Vec<PublicKey>,
+    backup: Option<Digest>,
 }
 
 impl VerifiedAssignment {
     /// The order.
     pub fn assignment(&self) -> &Assignment {
         &self.assignment
+    }
+
+    /// SHA-256 of the snapshot that is restored; none of an order that restores nothing.
+    pub fn backup(&self) -> Option<Digest> {
+        self.backup
     }
 
     /// Keys of the publishers that the site trusts, by the trust log that the order was verified
@@ -295,7 +305,11 @@ pub fn verify(
     let create = cited("creating", &grounds.create, &trust, &assignment.created_by)?;
     implied(&assignment, &order.action, &create.action)?;
     let publishers = trust.publishers().keys().copied().collect();
-    Ok((VerifiedAssignment { assignment, publishers }, trust.head()))
+    let backup = match order.action {
+        Action::ClusterRestore { backup, .. } => Some(backup),
+        _ => None,
+    };
+    Ok((VerifiedAssignment { assignment, publishers, backup }, trust.head()))
 }
 
 pub(crate) fn cited(
@@ -324,6 +338,18 @@ pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result
         }
         (Stage::Upgrade, Action::ClusterUpgrade { cluster, .. })
             if *cluster == a.cluster && a.cites == a.created_by =>
+        {
+            Ok(())
+        }
+        (Stage::Restore, Action::ClusterRestore { cluster, node, .. })
+            if *cluster == a.cluster && *node == a.node && a.role == NodeRole::ControlPlane =>
+        {
+            Ok(())
+        }
+        (Stage::Restore, _) => fail("the order is not a restore of this cluster on this node"),
+        // Reset for it, and in again after it.
+        (Stage::Leave | Stage::Prepare | Stage::Join, order)
+            if a.role == NodeRole::ControlPlane && names_other(order, &a.cluster, &a.node) =>
         {
             Ok(())
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Stage;
 use crate::facts::Facts;
-use crate::ids::{Generation, Millis, Name, NodeId, PublicKey};
+use crate::ids::{Digest, Generation, Millis, Name, NodeId, PublicKey};
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,36 @@ pub struct Unit {
     pub well: bool,
 }
 
+/// A backup of a cluster's store that a control plane node keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// When it was taken, by the node's clock.
+    pub taken: Millis,
+    /// SHA-256 of the snapshot.
+    pub digest: Digest,
+    /// Bytes of the snapshot.
+    pub bytes: u64,
+    /// The store's revision in it.
+    pub revision: u64,
+    /// The intent that asked for it; none if the schedule did.
+    pub asked: Option<Digest>,
+}
+
+/// What a control plane node does for itself again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// Its cluster.
+    pub cluster: Name,
+    /// The certificate that ends first, by its file below `/etc/kubernetes`; empty if they cannot be read.
+    pub certificate: String,
+    /// When that is; 0 if they cannot be read.
+    pub ends: Millis,
+    /// The backups that it keeps, newest first.
+    pub backups: Vec<Backup>,
+    /// What did not succeed, and what to do; both empty while all goes well.
+    pub trouble: (String, String),
+}
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -125,6 +155,8 @@ pub struct NodeReport {
     /// How often the agent started in the last [`RESTARTS_MS`] after it had ended without being asked
     /// to, by the node's clock.
     pub restarts: u32,
+    /// What it does for its cluster's control plane by itself; none where it has no part of one.
+    pub upkeep: Option<Upkeep>,
 }
 
 /// How far back unasked restarts of an agent are counted, in milliseconds.
@@ -133,8 +165,10 @@ pub const RESTARTS_MS: u64 = 600_000;
 pub const MAX_UNITS: usize = 64;
 /// Most nodes that one takes out at a time.
 pub const MAX_RELEASING: usize = 16;
-/// Most bytes of each text about one that is taken out.
+/// Most bytes of each text about one that is taken out, and about upkeep.
 pub const RELEASING_BYTES: usize = 512;
+/// Most backups in a report: a node keeps ten.
+pub const MAX_BACKUPS: usize = 16;
 /// Most bytes of a memory or a disk, and most seconds since a boot, that are believed: 8 PiB,
 /// which every JSON implementation reads exactly, and sums over a site fit a `u64`.
 const MOST: u64 = 1 << 53;
@@ -152,8 +186,13 @@ impl NodeReport {
         self.releasing.truncate(MAX_RELEASING);
         for at in &mut self.releasing {
             for text in [&mut at.title, &mut at.text, &mut at.remedy] {
-                let end = (0..=RELEASING_BYTES).rev().find(|at| text.is_char_boundary(*at));
-                text.truncate(end.unwrap_or_default());
+                cut(text);
+            }
+        }
+        if let Some(upkeep) = &mut self.upkeep {
+            upkeep.backups.truncate(MAX_BACKUPS);
+            for text in [&mut upkeep.certificate, &mut upkeep.trouble.0, &mut upkeep.trouble.1] {
+                cut(text);
             }
         }
     }
@@ -162,6 +201,11 @@ impl NodeReport {
     pub fn disk_used_bytes(&self) -> u64 {
         self.facts.disk_bytes.saturating_sub(self.facts.disk_free_bytes)
     }
+}
+
+fn cut(text: &mut String) {
+    let end = (0..=RELEASING_BYTES).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
 }
 
 /// A report and when it was heard, by the listener's clock.
@@ -256,6 +300,7 @@ pub(crate) mod tests {
             applied: 0,
             uplinks: Vec::new(),
             restarts: 0,
+            upkeep: None,
         }
     }
 

@@ -3,6 +3,9 @@
 //! Inputs from outside are measured against these before anything is decoded. A bound that takes
 //! part in a verdict is consensus-critical: changing it needs a new feature level.
 
+/// Most control plane nodes of a cluster: a store of more members writes slower and survives no more of them
+/// at a time that anybody has seen.
+pub const CONTROL_PLANES: usize = 5;
 /// Bytes of an envelope: 64 KiB of payload as base64 (88 KiB) and 16 signatures (security rules 2.4).
 pub const ENVELOPE_BYTES: usize = 96 * 1024;
 /// Bytes of a decoded payload: 400 nodes with names and digests fit three times (security rules 2.3).

@@ -81,6 +81,10 @@ pub fn of(action: &Action, state: &SiteState) -> String {
         Action::ClusterUpgradeStop { cluster, upgrade } => {
             format!("stop upgrade {} of cluster {cluster}", short(upgrade))
         }
+        Action::ClusterBackup { cluster } => format!("back up cluster {cluster}"),
+        Action::ClusterRestore { cluster, node, backup, .. } => {
+            format!("restore cluster {cluster} from backup {} on {}", short(backup), host(node))
+        }
         Action::IntentRelease { intent } => format!("release intent {}", short(intent)),
         Action::IntentCancel { intent } => format!("withdraw intent {}", short(intent)),
     }

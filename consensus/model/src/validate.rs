@@ -6,8 +6,8 @@ use crate::action::{Action, AuthorizedNode, Eligible, Label, NewKey, Placement, 
 use crate::key::check_public_key;
 use crate::limits::{
     ACTION_NODES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS,
-    ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES, TOKEN_ADDRESSES, TOKEN_USES,
-    UPGRADE_BATCH, URL_BYTES,
+    CONTROL_PLANES, ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES,
+    TOKEN_ADDRESSES, TOKEN_USES, UPGRADE_BATCH, URL_BYTES,
 };
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
@@ -216,6 +216,10 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
             count("batch", usize::from(*batch), 1, AGENT_BATCH)
         }
         Action::ClusterUpgrade { batch, .. } => count("batch", usize::from(*batch), 1, UPGRADE_BATCH),
+        Action::ClusterRestore { others, .. } => {
+            count("others", others.len(), 0, CONTROL_PLANES - 1)?;
+            sorted_unique("others", others)
+        }
         Action::PublisherAdd { key, .. } => good_key(key),
         Action::RelayAdd { url: u, key } => {
             url("url", u)?;
@@ -233,6 +237,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         | Action::IntentRelease { .. }
         | Action::AgentUpgradeStop { .. }
         | Action::ClusterUpgradeStop { .. }
+        | Action::ClusterBackup { .. }
         | Action::TokenRevoke { .. }
         | Action::IntentCancel { .. } => Ok(()),
     }

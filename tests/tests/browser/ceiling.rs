@@ -127,6 +127,8 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
             batch: 1,
         },
         Action::ClusterUpgradeStop { cluster: "clus100".parse()?, upgrade: intent },
+        Action::ClusterBackup { cluster: "clus100".parse()? },
+        Action::ClusterRestore { cluster: "clus100".parse()?, node, backup: intent, others: Vec::new() },
         Action::TokenMint {
             token: fresh()?,
             uses: 1,

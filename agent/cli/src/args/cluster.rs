@@ -36,6 +36,15 @@ pub enum ClusterCommand {
         /// The cluster
         cluster: Name,
     },
+    /// Have every control plane node of a cluster back up its store now; each does daily by itself
+    #[command(after_help = super::help::CLUSTER_BACKUP)]
+    Backup {
+        /// The cluster
+        cluster: Name,
+    },
+    /// Bring a cluster's store back to a backup: what was changed since is lost
+    #[command(after_help = super::help::CLUSTER_RESTORE)]
+    Restore(RestoreArgs),
     /// Delete a cluster; its nodes return to the pool
     Delete {
         /// The cluster
@@ -121,6 +130,19 @@ pub struct UpgradeArgs {
     /// Workers at the same time; control plane nodes always go alone
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub batch: u16,
+}
+
+/// `qb cluster restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// The backup, by the beginning of its digest: `qb cluster show CLUSTER -o json` lists them
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// The control plane node that restores it, if several keep it
+    #[arg(long, value_name = "NODE")]
+    pub on: Option<String>,
 }
 
 /// `qb cluster attach`.

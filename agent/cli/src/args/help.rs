@@ -54,6 +54,20 @@ pub const CLUSTER_UPGRADE: &str = "Examples:
   qb cluster upgrade clus100 --version 1.36.3 --bundle kubeadm-1.36.3.qbb --plan
   qb cluster upgrade clus100 --version 1.36.3 --bundle 3f9a51c2 --batch 4
   qb cluster upgrade clus100 --version 1.36.3 --bundle 3f9a51c2 --no-wait";
+/// Of `qb cluster backup`.
+pub const CLUSTER_BACKUP: &str = "Examples:
+  qb cluster backup clus100
+  qb cluster backup clus100 -o json
+  qb cluster backup clus100 --no-wait
+
+A backup stays on its node, readable by root alone: it holds every secret of the cluster.";
+/// Of `qb cluster restore`.
+pub const CLUSTER_RESTORE: &str = "Examples:
+  qb cluster restore clus100 3f9a51c2
+  qb cluster restore clus100 3f9a51c2 --on lyon-r1-02 --plan
+  qb cluster restore clus100 3f9a51c2 --on lyon-r1-02
+
+The other control plane nodes are reset and join again. Workers and what runs on them stay.";
 /// Of `qb cluster attach`.
 pub const ATTACH: &str = "Examples:
   qb cluster attach clus100 -n 3 --plan

@@ -20,7 +20,7 @@ use crate::out::{marks, rows, waiting};
 use super::follow::{Goal, follow};
 use super::node::{find, role_word, words};
 use super::watch::{Shown, show};
-use super::{access, attach, bundle, cluster_upgrade};
+use super::{access, attach, bundle, cluster_backup, cluster_upgrade};
 
 /// Runs a verb.
 ///
@@ -43,6 +43,8 @@ pub async fn run(ctx: &Ctx, verb: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Detach { cluster, nodes } => detach(&mut session, &cluster, nodes).await,
         ClusterCommand::Upgrade(args) => cluster_upgrade::run(&mut session, &args).await,
         ClusterCommand::Halt { cluster } => cluster_upgrade::halt(&mut session, &cluster).await,
+        ClusterCommand::Backup { cluster } => cluster_backup::run(&mut session, &cluster).await,
+        ClusterCommand::Restore(args) => cluster_backup::restore(&mut session, &args).await,
         ClusterCommand::Delete { cluster } => delete(&mut session, &cluster).await,
         // Done before.
         ClusterCommand::Kubeconfig(_) | ClusterCommand::Credential { .. } | ClusterCommand::Proxy(_) => {
@@ -173,6 +175,7 @@ pub fn page(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
         out.push('\n');
         out.push_str(&table.render(paint, true, None));
     }
+    out.push_str(&upkeep(cluster, clock, paint));
     let ran: Vec<_> = cluster.stages.iter().filter_map(|s| s.began.map(|b| (s, b))).collect();
     if !ran.is_empty() {
         out.push('\n');
@@ -192,6 +195,43 @@ pub fn page(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
     }
     out.push_str(&super::preflight::findings(&cluster.findings, paint));
     out
+}
+
+/// What control plane nodes do for themselves: when certificates end, which backups they keep.
+fn upkeep(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
+    let kept: Vec<_> = cluster.members.iter().filter_map(|m| Some((m, m.upkeep.as_ref()?))).collect();
+    if kept.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        Column::new("NODE"),
+        Column::new("CERTIFICATES"),
+        Column::new("LAST BACKUP"),
+        Column::number("KEPT", 2),
+    ];
+    let (mut table, mut troubles) = (Table::new(columns), String::new());
+    for (member, upkeep) in kept {
+        let left = upkeep.ends.since(clock.now);
+        let certificates = match (upkeep.certificate.is_empty(), left) {
+            (true, _) => "cannot be read".to_owned(),
+            (false, 0) => "have ended".to_owned(),
+            (false, left) => format!("end in {}", span(left)),
+        };
+        let last = upkeep.backups.first();
+        let last = last.map(|b| format!("{} {}", clock.ago(b.taken), short_hash(&b.digest.0)));
+        table.row([
+            member.host.as_str().into(),
+            certificates.into(),
+            last.unwrap_or_else(|| "none".to_owned()).into(),
+            upkeep.backups.len().to_string().into(),
+        ]);
+        if !upkeep.trouble.is_empty() {
+            let mark = paint.marked(Tone::Broken);
+            let (trouble, remedy) = (clean(&upkeep.trouble), clean(&upkeep.remedy));
+            troubles.push_str(&format!("{mark} {} {trouble}\n  {remedy}\n", member.host));
+        }
+    }
+    format!("\n{}{troubles}", table.render(paint, true, None))
 }
 
 async fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), CliError> {

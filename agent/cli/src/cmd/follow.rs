@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use qb_model::{Millis, Name, NodeId, Version};
+use qb_model::{Digest, Millis, Name, NodeId, Version};
 use qb_portal::view::{ClusterState, ClusterUpgradeState, ClusterView, IntentState, IntentView};
 use tokio::time::Instant;
 
@@ -30,6 +30,10 @@ pub enum Goal {
     Serves,
     /// All its members run this version.
     Upgraded(Version),
+    /// Every control plane node keeps the backup that this intent asked for.
+    BackedUp(Digest),
+    /// Its store is restored, and all control plane nodes serve again.
+    Restored,
     /// These nodes are no members any more.
     Left(Vec<NodeId>),
     /// The cluster is gone.
@@ -42,6 +46,11 @@ pub fn reached(goal: &Goal, cluster: Option<&ClusterView>, intent: IntentState) 
         (Goal::Gone, cluster) => cluster.is_none(),
         (_, None) => false,
         (Goal::Upgraded(version), Some(c)) => intent == IntentState::Done && c.version == *version,
+        (Goal::BackedUp(asked), Some(c)) => {
+            let mut kept = c.members.iter().filter_map(|m| m.upkeep.as_ref()).peekable();
+            kept.peek().is_some() && kept.all(|u| u.backups.iter().any(|b| b.asked == Some(*asked)))
+        }
+        (Goal::Restored, Some(c)) => intent == IntentState::Done && c.state == ClusterState::Ready,
         (Goal::Left(nodes), Some(c)) => {
             intent == IntentState::Done && !c.members.iter().any(|m| nodes.contains(&m.node))
         }
@@ -188,7 +197,7 @@ async fn until(
     id: &str,
 ) -> Result<(), CliError> {
     let out = &session.ctx.out;
-    let usual = if matches!(goal, Goal::Upgraded(_)) { UPGRADE_PATIENCE } else { PATIENCE };
+    let usual = if matches!(goal, Goal::Upgraded(_) | Goal::Restored) { UPGRADE_PATIENCE } else { PATIENCE };
     let patience = session.ctx.globals.wait.unwrap_or(usual);
     let redraw = (out.live && !out.documents()).then(|| Redraw::new(console::Term::stderr()));
     // An attach starts its stages anew; what leaves finds those of the attach before.
@@ -256,6 +265,8 @@ fn done(
             format!("{name} serves{}", endpoint.unwrap_or_default())
         }
         Goal::Upgraded(version) => format!("{name} runs {version} on all its nodes"),
+        Goal::BackedUp(_) => format!("the store of {name} is backed up on all its control plane nodes"),
+        Goal::Restored => format!("the store of {name} is restored, its control plane serves"),
         Goal::Left(nodes) => format!("{} back in the pool", plural(nodes.len(), "node")),
         Goal::Gone => format!("{name} is gone, its nodes are back in the pool"),
     };

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod authorize;
 pub mod bundle;
 pub mod cluster;
+pub mod cluster_backup;
 pub mod cluster_upgrade;
 pub mod compare;
 pub mod complete;

@@ -130,6 +130,7 @@ pub(crate) fn member(nodes: &[NodeView], placed: &PlacedNode) -> MemberView {
         work: None,
         unwell: Vec::new(),
         waiting_on: None,
+        upkeep: None,
     }
 }
 

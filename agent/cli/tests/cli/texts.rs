@@ -1,6 +1,7 @@
 //! The texts that documents are shown as: golden, character by character.
 
 use qb_cli::args::PlanMode;
+use qb_cli::cmd::cluster_backup::kept;
 use qb_cli::cmd::cluster_upgrade::{brings, held};
 use qb_cli::cmd::follow::{Goal, late, reached, stopped};
 use qb_cli::cmd::{
@@ -245,6 +246,71 @@ fn an_upgrade_ends_with_all_nodes_or_with_the_one_that_returned() {
     assert!(stopped(Some(&c), &ordered).is_ok());
     (c.version, c.upgrade) = (version.clone(), Some(view(ClusterUpgradeState::Done)));
     assert!(reached(&goal, Some(&c), IntentState::Done));
+}
+
+fn backup(n: u8, asked: Option<Digest>) -> BackupView {
+    BackupView { taken: ago(3_600_000), digest: Digest([n; 32]), bytes: 20_480, revision: 41, asked }
+}
+
+fn upkeep(backups: Vec<BackupView>) -> UpkeepView {
+    UpkeepView {
+        certificate: "pki/apiserver.crt".into(),
+        ends: clock().now.plus(300 * 86_400_000),
+        backups,
+        trouble: String::new(),
+        remedy: String::new(),
+    }
+}
+
+#[test]
+fn what_control_plane_nodes_do_for_themselves_is_shown() {
+    let mut c = attached();
+    assert!(!cluster_cmd::page(&c, &clock(), &Paint::PLAIN).contains("CERTIFICATES"));
+    c.members[0].upkeep = Some(upkeep(vec![backup(7, None), backup(8, None)]));
+    let mut late = upkeep(Vec::new());
+    (late.ends, late.trouble) =
+        (clock().now.plus(86_400_000), "cannot renew certificates: h2 is away".into());
+    late.remedy = "it is tried again".into();
+    c.members[1].upkeep = Some(late);
+    let text = cluster_cmd::page(&c, &clock(), &Paint::PLAIN);
+    let line = |host: &str| text.lines().filter(|l| l.contains(host)).nth(1).unwrap().to_owned();
+    let first = line("lyon-r1-01");
+    assert!(first.contains("end in 300 d") && first.contains(" h ") && first.ends_with('2'), "{text}");
+    assert!(line("lyon-r1-02").contains("none"), "{text}");
+    assert!(
+        text.contains("lyon-r1-02 cannot renew certificates: h2 is away\n  it is tried again\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_backup_is_found_by_its_digest_and_its_node() {
+    let mut c = attached();
+    c.members[0].upkeep = Some(upkeep(vec![backup(7, None), backup(8, None)]));
+    c.members[1].upkeep = Some(upkeep(vec![backup(7, None)]));
+    let of = |n: u8| Digest([n; 32]).to_string();
+    let found =
+        |text: &str, on: Option<&str>| kept(&c, text, on).map(|(m, b)| (m.host.to_string(), b.digest));
+    assert_eq!(found(&of(8), None).unwrap(), ("lyon-r1-01".to_owned(), Digest([8; 32])));
+    assert_eq!(found(&of(7), Some("lyon-r1-02")).unwrap().0, "lyon-r1-02");
+    for (text, on, word) in [
+        (of(7), None, "keep that backup"),
+        (of(9), None, "No backup"),
+        (of(8), Some("lyon-r1-02"), "on lyon-r1-02"),
+        (String::new(), Some("lyon-r1-01"), "2 backups"),
+    ] {
+        let error = found(&text, on).unwrap_err();
+        assert!(error.lines()[0].contains(word) && error.lines().len() > 1, "{:?}", error.lines());
+    }
+    // What was asked for is there once every control plane node keeps it.
+    let (asked, goal) = (Digest([1; 32]), Goal::BackedUp(Digest([1; 32])));
+    assert!(!reached(&goal, Some(&c), IntentState::Done));
+    for at in [0, 1] {
+        assert!(!reached(&goal, Some(&c), IntentState::Done));
+        c.members[at].upkeep = Some(upkeep(vec![backup(9, Some(asked))]));
+    }
+    assert!(reached(&goal, Some(&c), IntentState::Done));
+    assert!(!reached(&goal, Some(&attached()), IntentState::Done), "nobody has said anything");
 }
 
 #[test]

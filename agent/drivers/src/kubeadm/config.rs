@@ -181,6 +181,8 @@ pub(super) struct KubeletConfiguration {
     pub(super) api_version: &'static str,
     pub(super) kind: &'static str,
     pub(super) cgroup_driver: &'static str,
+    /// The kubelet asks for a new certificate before its own ends.
+    pub(super) rotate_certificates: bool,
     pub(super) fail_swap_on: bool,
     #[serde(rename = "failCgroupV1", skip_serializing_if = "Option::is_none")]
     pub(super) fail_cgroup_v1: Option<bool>,

@@ -168,6 +168,7 @@ impl Compiler<'_> {
             api_version: "kubelet.config.k8s.io/v1beta1",
             kind: "KubeletConfiguration",
             cgroup_driver: "systemd",
+            rotate_certificates: true,
             fail_swap_on: false,
             fail_cgroup_v1: self.release.refuses_cgroup_v1().then_some(false),
             image_gc_high_threshold_percent: high,

@@ -7,6 +7,7 @@
 //!  initialize   kubeadm init, own API ready, manifests, authority published     the first
 //!  join         open the secret, kubeadm join, node ready, secret dropped       everybody else
 //!  upgrade      the new bundle aside, kubeadm upgrade, switched, node ready     one after the other
+//!  restore      the control plane stopped, the store from a backup, started    who holds it
 //!  leave        kubeadm reset, stop, clean, compare, remove                     after its release
 //! ```
 //!
@@ -17,7 +18,9 @@
 mod config;
 mod files;
 mod release;
+mod restore;
 mod upgrade;
+pub mod upkeep;
 
 use std::net::IpAddr;
 
@@ -121,7 +124,7 @@ impl Driver for Kubeadm {
             return Err(DriverError::OtherDriver { driver: NAME, wanted: order.driver.clone() });
         }
         let compiler = Compiler::new(order, observed)?;
-        if order.stage != Stage::Leave {
+        if !matches!(order.stage, Stage::Leave | Stage::Restore) {
             crate::check_bundle(order, observed)?;
             compiler.check_programs()?;
         }
@@ -131,6 +134,7 @@ impl Driver for Kubeadm {
             Stage::Join => compiler.join()?,
             Stage::Upgrade => compiler.upgrade()?,
             Stage::Leave => compiler.leave()?,
+            Stage::Restore => compiler.restore()?,
         };
         Ok((1..).zip(actions).map(|(id, (title, action))| Step { id, title, action }).collect())
     }

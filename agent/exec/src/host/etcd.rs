@@ -1,6 +1,7 @@
 //! Members of the cluster's etcd, by etcdctl of the tree with the certificates of this node. A member is
 //! told by its peer URL: one that never started has no name.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -36,6 +37,9 @@ struct Members {
 pub(crate) struct Member {
     #[serde(rename = "ID")]
     id: u64,
+    /// Empty until it has started.
+    #[serde(default)]
+    name: String,
     #[serde(rename = "peerURLs", default)]
     peers: Vec<String>,
 }
@@ -48,15 +52,20 @@ pub(crate) fn peer_url(address: &str) -> String {
     }
 }
 
-fn etcdctl(host: &Host, endpoints: &str, args: &[&str]) -> Call {
+/// How etcdctl reaches members, and proves who asks.
+fn reach(host: &Host, endpoints: &str) -> Vec<String> {
     let file = |name: &str| host.root.path().join(PKI).join(name).display().to_string();
-    let mut all = vec![
+    vec![
         format!("--endpoints={endpoints}"),
         format!("--cacert={}", file("ca.crt")),
         format!("--cert={}", file("healthcheck-client.crt")),
         format!("--key={}", file("healthcheck-client.key")),
-        "--command-timeout=10s".to_owned(),
-    ];
+    ]
+}
+
+fn etcdctl(host: &Host, endpoints: &str, args: &[&str]) -> Call {
+    let mut all = reach(host, endpoints);
+    all.push("--command-timeout=10s".to_owned());
     all.extend(args.iter().map(|arg| (*arg).to_owned()));
     Call::tree("etcdctl", all).limit(ASK)
 }
@@ -83,6 +92,50 @@ async fn remove(host: &Host, endpoints: &str, address: &str) -> Result<bool, Ste
 pub(super) async fn has_member(host: &Host, address: &str) -> Result<bool, StepError> {
     let url = peer_url(address);
     Ok(members(host, OWN).await?.iter().any(|m| m.peers.contains(&url)))
+}
+
+/// Addresses of all members but this node's, if each has started and answers.
+///
+/// # Errors
+/// One has not, or does not.
+pub(super) async fn others(host: &Host) -> Result<Vec<IpAddr>, StepError> {
+    let own = network::own_address(host)?.ok_or_else(|| StepError::damaged(network::FILE))?;
+    let others = others_of(members(host, OWN).await?, &own)?;
+    let call = etcdctl(host, OWN, &["endpoint", "health", "--cluster"]);
+    host.programs.run(call).await?.done("etcdctl endpoint health", REMEDY)?;
+    Ok(others)
+}
+
+/// Saves what this node's own member has into a file.
+pub(super) async fn save(host: &Host, file: &str, limit: Duration) -> Result<(), StepError> {
+    // A limit of its own would be for the whole snapshot.
+    let mut all = reach(host, OWN);
+    all.extend(["snapshot", "save", file].map(str::to_owned));
+    let call = Call::tree("etcdctl", all).limit(limit);
+    host.programs.run(call).await?.done("etcdctl snapshot save", REMEDY).map(drop)
+}
+
+/// Whether this node's own member answers.
+pub(super) async fn is_well(host: &Host) -> bool {
+    let output = host.programs.run(etcdctl(host, OWN, &["endpoint", "health"])).await;
+    output.is_ok_and(|output| output.is_ok())
+}
+
+fn others_of(members: Vec<Member>, own: &str) -> Result<Vec<IpAddr>, StepError> {
+    let own = peer_url(own);
+    let mut all = Vec::new();
+    for member in members.into_iter().filter(|m| !m.peers.contains(&own)) {
+        let url = member.peers.first().cloned().unwrap_or_default();
+        if member.name.is_empty() {
+            return Err(StepError::new(format!("the etcd member {url} has not started yet"), REMEDY));
+        }
+        let host = url.strip_prefix("https://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
+        let address = host.and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+        all.push(address.ok_or_else(|| {
+            StepError::new(format!("the etcd member {} has the address {url:?}", member.name), REMEDY)
+        })?);
+    }
+    Ok(all)
 }
 
 /// Takes the member of another node out, by this node's own etcd.
@@ -129,5 +182,19 @@ mod tests {
         let found = members.members.iter().find(|m| m.peers.contains(&peer_url("10.77.0.2"))).unwrap();
         assert_eq!(found.id, 7);
         assert_eq!(peer_url("fd00::1"), "https://[fd00::1]:2380");
+    }
+
+    #[test]
+    fn the_others_are_known_by_their_urls_and_must_have_started() {
+        let member = |name: &str, url: &str| Member { id: 1, name: name.into(), peers: vec![url.into()] };
+        let own = member("h1", "https://10.77.0.1:2380");
+        let of = |members: &[Member]| others_of(members.to_vec(), "10.77.0.1");
+        assert_eq!(of(std::slice::from_ref(&own)), Ok(Vec::new()));
+        let others =
+            [own.clone(), member("h2", "https://10.77.0.2:2380"), member("h3", "https://[fd00::3]:2380")];
+        assert_eq!(of(&others), Ok(vec!["10.77.0.2".parse().unwrap(), "fd00::3".parse().unwrap()]));
+        let joining = of(&[own.clone(), member("", "https://10.77.0.2:2380")]).unwrap_err();
+        assert!(joining.text.contains("10.77.0.2:2380 has not started"), "{joining:?}");
+        assert!(of(&[own, member("h2", "unix:///x")]).is_err());
     }
 }

@@ -16,7 +16,7 @@ use super::place::CURRENT;
 use super::redact::Redactor;
 use super::run::HostPrograms;
 use super::tell::Tell;
-use super::{Host, bindings, leaver, network};
+use super::{Host, backup, bindings, leaver, network};
 use crate::dir::Dir;
 use crate::exec::cluster_dir;
 use crate::progress::StepError;
@@ -134,7 +134,12 @@ pub(super) async fn carry_out(host: &Host, work: &Work) -> Result<Reported, Step
 
 /// Work that leaves nothing to look at.
 fn is_once(work: &Work) -> bool {
-    matches!(work, Work::Restore | Work::Peers(_) | Work::Step(HostAction::Sync | HostAction::Compare))
+    matches!(
+        work,
+        Work::Restore
+            | Work::Peers(_)
+            | Work::Step(HostAction::Sync | HostAction::Compare | HostAction::CheckBackup { .. })
+    )
 }
 
 async fn is_so(host: &Host, work: &Work) -> Result<bool, StepError> {
@@ -144,6 +149,7 @@ async fn is_so(host: &Host, work: &Work) -> Result<bool, StepError> {
         Work::Restore | Work::Peers(_) => Ok(false),
         Work::Release(leaver) => leaver::is_out(host, leaver).await,
         Work::Bindings(admins) => bindings::are_kept(host, admins).await,
+        Work::Backup(wanted) => backup::is_taken(host, wanted),
     }
 }
 
@@ -154,5 +160,6 @@ async fn bring_about(host: &Host, work: &Work) -> Result<(), StepError> {
         Work::Peers(peers) => network::set_peers(host, peers).await,
         Work::Release(leaver) => leaver::take_out(host, leaver).await,
         Work::Bindings(admins) => bindings::keep(host, admins).await,
+        Work::Backup(wanted) => backup::take(host, wanted).await,
     }
 }

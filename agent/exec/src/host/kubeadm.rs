@@ -44,6 +44,7 @@ pub(super) fn is_done(host: &Host, run: &Kubeadm) -> Result<bool, StepError> {
         KubeadmVerb::JoinWorker => has_joined(host),
         KubeadmVerb::UpgradeApply | KubeadmVerb::UpgradeNode => is_upgraded(host, run),
         KubeadmVerb::Reset => is_reset(host),
+        KubeadmVerb::RenewCertificates => super::renewal::is_renewed(host),
     }
 }
 
@@ -73,6 +74,15 @@ pub(crate) const ENDED: [&str; 2] = ["kubeadm-init-ended", "kubeadm-join-ended"]
 fn ended(verb: KubeadmVerb) -> &'static str {
     let [init, join] = ENDED;
     if verb == KubeadmVerb::Init { init } else { join }
+}
+
+/// Whether a machine is a control plane node of the cluster whose directory this is: it came to its end, and
+/// nothing of it was reset.
+pub(crate) fn is_control_plane(root: &Dir, dir: &Dir) -> bool {
+    let there = |dir: &Dir, path: &str| clean(path).is_ok_and(|at| matches!(dir.mode(&at), Ok(Some(_))));
+    ENDED.iter().any(|name| there(dir, name))
+        && there(root, ADMIN)
+        && there(root, &format!("{MANIFESTS}/etcd.yaml"))
 }
 
 fn has_parts(host: &Host) -> Result<bool, StepError> {
@@ -139,6 +149,9 @@ pub(super) async fn run(host: &Host, run: &Kubeadm) -> Result<(), StepError> {
             tracing::warn!("an etcd member of an earlier try: {}", error.text);
         }
     }
+    if run.verb == KubeadmVerb::RenewCertificates {
+        super::renewal::before(host)?;
+    }
     let call = Call::tree("kubeadm", arguments(host, run)?).of_tree(run.tree.as_ref());
     let call = call.limit(Duration::from_secs(run.limit_s.into())).most(1 << 20).told();
     let output = host.programs.run(call).await?;
@@ -158,6 +171,7 @@ pub(super) async fn run(host: &Host, run: &Kubeadm) -> Result<(), StepError> {
             forget(host)?;
             None
         }
+        KubeadmVerb::RenewCertificates => None,
     };
     if let Some((name, content)) = noted {
         host.dir.write(&clean(name)?, content.as_bytes(), 0o600).map_err(|e| StepError::disk(name, &e))?;
@@ -180,6 +194,7 @@ fn run_word(verb: KubeadmVerb) -> &'static str {
         KubeadmVerb::UpgradeApply => "upgrade apply",
         KubeadmVerb::UpgradeNode => "upgrade node",
         KubeadmVerb::Reset => "reset",
+        KubeadmVerb::RenewCertificates => "certs renew all",
     }
 }
 

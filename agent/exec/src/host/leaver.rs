@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What a pod that may not be moved is said to be, in kubectl's words.
 const HELD: [&str; 3] = ["Cannot evict pod", "cannot delete", "error when evicting"];
 /// Since when kubeadm keeps no list of API servers of its own.
-const WITHOUT_STATUS: u32 = 22;
+pub(super) const WITHOUT_STATUS: u32 = 22;
 const CONFIG_MAP: &str = "kubeadm-config";
 const STATUS: &str = "ClusterStatus";
 const REMEDY: &str = "it is tried again; `qb cluster list` shows the control plane nodes";
@@ -118,7 +118,7 @@ struct Version1 {
 }
 
 /// Drops the node from the list of API servers that kubeadm kept up to 1.21.
-async fn forget_endpoint(host: &Host, name: &str) -> Result<(), StepError> {
+pub(super) async fn forget_endpoint(host: &Host, name: &str) -> Result<(), StepError> {
     let get = ["get", "configmap", CONFIG_MAP, "-n", "kube-system", "-o", "json"];
     let found =
         host.programs.run(kubectl(host, get)?.most(1 << 20)).await?.done("kubectl get configmap", REMEDY)?;

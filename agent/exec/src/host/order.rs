@@ -9,6 +9,7 @@ use qb_model::action::Role;
 use qb_model::ids::{Digest, Name};
 use serde::{Deserialize, Serialize};
 
+use super::backup::Backup;
 use super::leaver::Leaver;
 
 /// Bytes of an order: rendered files and manifests.
@@ -27,11 +28,13 @@ pub(crate) enum Lane {
     Peers,
     /// Role bindings of admins.
     Bindings,
+    /// Backups of the store.
+    Backup,
 }
 
 impl Lane {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 4] = [Self::Order, Self::Release, Self::Peers, Self::Bindings];
+    pub(crate) const ALL: [Self; 5] = [Self::Order, Self::Release, Self::Peers, Self::Bindings, Self::Backup];
 
     /// Name of its unit.
     pub(crate) fn unit(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Lane {
             Self::Release => "qb-host-release.service",
             Self::Peers => "qb-host-peers.service",
             Self::Bindings => "qb-host-bindings.service",
+            Self::Backup => "qb-host-backup.service",
         }
     }
 
@@ -50,6 +54,7 @@ impl Lane {
             Self::Release => "release.json",
             Self::Peers => "peers.json",
             Self::Bindings => "bindings.json",
+            Self::Backup => "backup.json",
         }
     }
 
@@ -60,6 +65,7 @@ impl Lane {
             Self::Release => "release.result",
             Self::Peers => "peers.result",
             Self::Bindings => "bindings.result",
+            Self::Backup => "backup.result",
         }
     }
 
@@ -70,6 +76,7 @@ impl Lane {
             Self::Release => "release.told",
             Self::Peers => "peers.told",
             Self::Bindings => "bindings.told",
+            Self::Backup => "backup.told",
         }
     }
 }
@@ -139,4 +146,6 @@ pub(crate) enum Work {
     Release(Leaver),
     /// Makes the role bindings that qb keeps those of these admins. Which rights a role has is not said.
     Bindings(BTreeMap<Name, Role>),
+    /// Takes a backup of the store.
+    Backup(Backup),
 }

@@ -74,8 +74,15 @@ async fn wrong_bundles_are_not_unpacked() {
     let prepare = || site.order(1, Stage::Prepare);
     let (supplies, (progress, _)) = (site.supplies(None), watch::channel(Vec::new()));
     let (cancel, order, publishers) = (CancellationToken::new(), prepare(), Vec::new());
-    let unpublished =
-        Run { order, publishers, supplies, progress, cancel: cancel.clone(), points_left: None };
+    let unpublished = Run {
+        order,
+        publishers,
+        backup: None,
+        supplies,
+        progress,
+        cancel: cancel.clone(),
+        points_left: None,
+    };
     let text = node.exec.run_order(unpublished, cancel).await.unwrap_err().to_string();
     assert!(text.contains("no publisher"), "{text}");
     let mut supplies = site.supplies(None);
@@ -134,6 +141,7 @@ async fn a_wait_says_what_for_and_can_be_given_up() {
     let run = Run {
         order,
         publishers: vec![publisher().public_key()],
+        backup: None,
         supplies: site.supplies(Some(sealed.clone())),
         progress,
         cancel: cancel.clone(),

@@ -95,11 +95,13 @@ pub enum Rule {
     AgentRestarting,
     /// An upgrade of agents ended at a node that failed.
     AgentUpgradeHalted,
+    /// Certificates of a control plane node end within weeks: no renewal has succeeded for long.
+    CertificatesExpire,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NodeSilent,
         Self::DiskNearlyFull,
         Self::ClusterDegraded,
@@ -107,6 +109,7 @@ impl Rule {
         Self::SiteLeader,
         Self::AgentRestarting,
         Self::AgentUpgradeHalted,
+        Self::CertificatesExpire,
     ];
 
     /// The stable name.
@@ -119,6 +122,7 @@ impl Rule {
             Self::SiteLeader => "site-leader",
             Self::AgentRestarting => "agent-restarting",
             Self::AgentUpgradeHalted => "agent-upgrade-halted",
+            Self::CertificatesExpire => "certificates-expire",
         }
     }
 
@@ -126,7 +130,7 @@ impl Rule {
     pub fn layer(self) -> Layer {
         match self {
             Self::NodeSilent | Self::DiskNearlyFull => Layer::Host,
-            Self::ClusterDegraded => Layer::Kubernetes,
+            Self::ClusterDegraded | Self::CertificatesExpire => Layer::Kubernetes,
             Self::StepFailed | Self::SiteLeader | Self::AgentRestarting | Self::AgentUpgradeHalted => {
                 Layer::Qb
             }
@@ -146,6 +150,10 @@ impl Rule {
                 format!("on {subject}: journalctl -u qb-agent -p warning; qb node show {subject}")
             }
             Self::AgentUpgradeHalted => "qb agent list".to_owned(),
+            // Why no renewal succeeded stands there.
+            Self::CertificatesExpire => {
+                format!("on {subject}: journalctl -u qb-exec -p warning; qb node show {subject}")
+            }
         }
     }
 

@@ -23,6 +23,11 @@ const DISK_WELL: u64 = 850;
 /// Unasked restarts of an agent within ten minutes, from which it is a crash loop. One may be a kernel
 /// that ran out of memory, two an administrator with `kill`.
 const RESTARTS_BAD: u32 = 3;
+/// What is left of certificates when the site is told, in milliseconds: they are renewed when 90 days are left,
+/// so that none has succeeded for two months.
+const CERTIFICATES_WELL: u64 = 30 * crate::limits::DAY_MS;
+/// The same when it is critical: a week, in which everybody is away who could do something.
+const CERTIFICATES_CRITICAL: u64 = 7 * crate::limits::DAY_MS;
 /// A time until it is full is told if it is at most this long, in hours: a week.
 const FULL_HOURS: u64 = 7 * 24;
 
@@ -60,6 +65,9 @@ pub(super) fn readings(scene: &Scene<'_>, now: Millis, before: &Kept) -> BTreeMa
         add(Rule::DiskNearlyFull, look.disk(node, before.severity(&key)));
         add(Rule::StepFailed, look.step(node));
         add(Rule::AgentRestarting, look.restarts(node));
+        if node.phase.role() == Some(NodeRole::ControlPlane) {
+            add(Rule::CertificatesExpire, look.certificates(node));
+        }
     }
     if let Some(upgrade) = scene.state.agent_upgrade() {
         let key = (Rule::AgentUpgradeHalted, About::Site);
@@ -174,6 +182,31 @@ impl Look<'_> {
             (None, Some(work)) if work.error.is_some() && work.state != StepState::Done => Reading::Unsure,
             (None, _) => Reading::Well,
         }
+    }
+
+    /// By the node's own clock in the end: its certificates are judged by that one.
+    fn certificates(&self, node: &NodeRecord) -> Reading {
+        let of =
+            |r: &&NodeReport| r.upkeep.as_ref().is_some_and(|u| Some(&u.cluster) == node.phase.cluster());
+        let Some(upkeep) = self.report(node).filter(of).and_then(|r| r.upkeep.as_ref()) else {
+            return Reading::Unsure;
+        };
+        let left = upkeep.ends.since(self.now);
+        let (severity, mut text) = match left {
+            // They cannot be read: which is told where the node's work is.
+            _ if upkeep.certificate.is_empty() => return Reading::Unsure,
+            0 => (Severity::Critical, format!("has certificates that have ended ({})", upkeep.certificate)),
+            CERTIFICATES_WELL.. => return Reading::Well,
+            left => {
+                let critical = left < CERTIFICATES_CRITICAL;
+                let severity = if critical { Severity::Critical } else { Severity::Warning };
+                (severity, format!("has certificates that end in {} ({})", span(left), upkeep.certificate))
+            }
+        };
+        if !upkeep.trouble.0.is_empty() {
+            text = format!("{text}: {}", upkeep.trouble.0);
+        }
+        Reading::Bad(Trouble { severity, text: cut(text), since: self.now })
     }
 
     /// An upgrade that an owner stopped is what somebody wanted.

@@ -5,6 +5,7 @@
 pub mod cluster_upgrade;
 pub mod place;
 pub mod release;
+pub mod restore;
 pub mod upgrade;
 pub mod why;
 
@@ -53,6 +54,7 @@ pub fn next(state: &SiteState, board: &Board, now: Millis) -> Vec<Effect> {
         }
         release::next(state, board, cluster, now, &mut effects);
         cluster_upgrade::next(state, board, cluster, now, &mut effects);
+        restore::next(state, board, cluster, now, &mut effects);
         for node in state.members(&cluster.name) {
             if matches!(node.phase, NodePhase::Detaching { .. }) {
                 push_assign(state, &node.node, Stage::Leave, &mut effects);

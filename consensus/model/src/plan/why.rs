@@ -11,7 +11,7 @@ use crate::ids::{Digest, Millis, Name, NodeId};
 use crate::outcome::Reason;
 use crate::plan::place;
 use crate::preflight::Severity;
-use crate::state::{Attach, Cluster, ClusterPhase, NodePhase, NodeRecord, SiteState};
+use crate::state::{Attach, Cluster, ClusterPhase, NodePhase, NodeRecord, RestorePhase, SiteState};
 use crate::waiting::{Clears, WaitingOn};
 
 /// Silence after which a node is said to be silent, in milliseconds.
@@ -258,6 +258,26 @@ fn without_control_plane(state: &SiteState, cluster: &Cluster) -> Option<Waiting
     })
 }
 
+/// Why a cluster's store is not restored yet; none if no restore goes on.
+fn restoring(state: &SiteState, board: &Board, cluster: &Cluster, now: Millis) -> Option<WaitingOn> {
+    let restore = cluster.restore.as_ref().filter(|r| r.goes_on())?;
+    let name = cluster.name.as_str();
+    if state.held(&restore.cites) {
+        return Some(held(name, &restore.cites.digest, restore.since));
+    }
+    if let Some(silent) = silence(board, state.node(&restore.node)?, now) {
+        return Some(WaitingOn { subject: name.to_owned(), text: on_node(&silent), ..silent });
+    }
+    let cause = match restore.phase {
+        RestorePhase::Restoring => upgrading::at_work(board, state.node(&restore.node)?),
+        _ => {
+            let text = "waits for the leader to order the restore";
+            WaitingOn::itself("restore.order", name, text, restore.since)
+        }
+    };
+    Some(WaitingOn { subject: name.to_owned(), ..cause })
+}
+
 fn cause_of_cluster(state: &SiteState, board: &Board, cluster: &Cluster, now: Millis) -> Option<WaitingOn> {
     let name = cluster.name.as_str();
     if let Some(attach) = &cluster.attach {
@@ -280,6 +300,9 @@ fn cause_of_cluster(state: &SiteState, board: &Board, cluster: &Cluster, now: Mi
     }
     if let Some(lost) = without_control_plane(state, cluster) {
         return Some(lost);
+    }
+    if let Some(cause) = restoring(state, board, cluster, now) {
+        return Some(cause);
     }
     if let Some(cause) = upgrading::of(state, board, cluster, now) {
         return Some(cause);

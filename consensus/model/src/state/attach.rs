@@ -78,6 +78,8 @@ impl SiteState {
             Some("attaching nodes")
         } else if cluster.upgrades() {
             Some("being upgraded")
+        } else if cluster.restores() {
+            Some("being restored")
         } else {
             None
         };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::SiteState;
 use super::cluster_upgrade::ClusterUpgrade;
 use super::nodes::NodePhase;
+use super::restore::{BackupAsked, Restore};
 use crate::action::{NodeRole, Placement};
 use crate::assignment::Citation;
 use crate::ids::{Digest, Generation, Millis, Name, NodeId, Version};
@@ -106,6 +107,10 @@ pub struct Cluster {
     pub installed: Citation,
     /// The last upgrade, whatever became of it.
     pub upgrade: Option<ClusterUpgrade>,
+    /// The last backup that was asked for.
+    pub backup: Option<BackupAsked>,
+    /// The last restore of its store.
+    pub restore: Option<Restore>,
     /// Where it is.
     pub phase: ClusterPhase,
     /// Since when, by log time.
@@ -135,6 +140,11 @@ impl Cluster {
             self.phase = phase;
             self.since = now;
         }
+    }
+
+    /// Whether its store is being restored.
+    pub fn restores(&self) -> bool {
+        self.restore.as_ref().is_some_and(Restore::goes_on)
     }
 
     /// Whether an upgrade of it goes on.

@@ -5,6 +5,7 @@ use super::SiteState;
 use super::apply::{Applied, Happened};
 use super::cluster::{Cluster, ClusterPhase};
 use super::cluster_upgrade::ClusterUpgrade;
+use super::restore::Restore;
 use super::upgrade::{AgentUpgrade, UpgradePhase};
 use crate::action::{Action, AuthorizedNode, KeyClass, RevokeReason, Role};
 use crate::assignment::Citation;
@@ -223,6 +224,8 @@ impl SiteState {
                 created: cites,
                 installed: cites,
                 upgrade: None,
+                backup: None,
+                restore: None,
                 phase: ClusterPhase::Empty,
                 since: self.log_time,
                 attach: None,
@@ -259,6 +262,10 @@ impl SiteState {
                     nodes: std::collections::BTreeMap::new(),
                 };
                 self.begin_cluster_upgrade(cluster, driver, new)
+            }
+            Action::ClusterBackup { cluster } => self.ask_backup(cluster, cites),
+            Action::ClusterRestore { cluster, node, backup, others } => {
+                self.begin_restore(cluster, *node, *backup, others, cites)
             }
             Action::TokenMint { .. } => self.mint(action, cites),
             Action::TokenRevoke { token } => self.end_token(token),
@@ -363,6 +370,8 @@ impl SiteState {
                 | Action::ClusterDelete { .. }
                 | Action::AgentUpgrade { .. }
                 | Action::ClusterUpgrade { .. }
+                | Action::ClusterBackup { .. }
+                | Action::ClusterRestore { .. }
                 | Action::TokenMint { .. }
         );
         let open = match action {
@@ -378,6 +387,9 @@ impl SiteState {
             Action::TokenMint { .. } => true,
             Action::ClusterUpgrade { cluster, .. } => {
                 self.clusters.get(cluster).is_some_and(|c| c.upgrades())
+            }
+            Action::ClusterRestore { cluster, .. } => {
+                self.clusters.get(cluster).and_then(|c| c.restore.as_ref()).is_some_and(Restore::is_open)
             }
             Action::AgentUpgrade { .. } => self.agent_upgrade().is_some_and(AgentUpgrade::rolling),
             _ => false,

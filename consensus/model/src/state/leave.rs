@@ -157,6 +157,8 @@ impl SiteState {
         }
         self.choose_first(name);
         self.settle_cluster_upgrade(name);
+        self.forget_restore(name);
+        self.settle_restore(name);
         for digest in finished {
             self.finish(&digest);
         }

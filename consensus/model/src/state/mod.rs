@@ -19,6 +19,7 @@ mod leave;
 mod nodes;
 mod pool;
 mod release;
+mod restore;
 mod snapshot;
 mod tokens;
 mod upgrade;
@@ -34,6 +35,8 @@ pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
 pub use cluster_upgrade::{ClusterUpgrade, MemberUpgrade};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
 pub(crate) use release::rules;
+pub(crate) use restore::names_other;
+pub use restore::{BackupAsked, Restore, RestorePhase};
 pub use tokens::JoinToken;
 pub use upgrade::{AgentUpgrade, Agents, NodeUpgrade, UpgradePhase};
 
@@ -324,6 +327,8 @@ impl SiteState {
             cited.insert(cluster.created.digest);
             cited.insert(cluster.installed.digest);
             cited.extend(cluster.upgrade.iter().map(|u| u.cites.digest));
+            cited.extend(cluster.backup.iter().map(|b| b.cites.digest));
+            cited.extend(cluster.restore.iter().map(|r| r.cites.digest));
             cited.extend(cluster.attach.iter().map(|a| a.cites.digest));
             cited.extend(cluster.deleting.iter().map(|c| c.digest));
             cited.extend(cluster.releases.values().map(|r| r.cites.digest));

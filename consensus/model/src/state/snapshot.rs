@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::cluster_upgrade::brings;
+use super::restore::names_other;
 use super::{NodePhase, NodeRecord, SiteState, SnapshotError};
-use crate::action::Action;
+use crate::action::{Action, NodeRole, Placement};
 use crate::assignment::{Citation, implied, signed_intent};
 use crate::ids::{Digest, Name, NodeId};
 use crate::token::Entry;
@@ -55,11 +56,18 @@ impl SiteState {
                     .as_ref()
                     .is_none_or(|u| cited.rests(&u.cites, |a| brings(a, cluster, &u.version, &u.bundle)))
                 && cluster.attach.as_ref().is_none_or(|attach| {
-                    cited.rests(&attach.cites, |a| {
-                        matches!(a, Action::ClusterAttach { cluster, placement }
-                            if cluster == name && *placement == attach.placement)
-                    })
+                    cited.rests(&attach.cites, |a| attaches(a, name, &attach.placement))
                 })
+                && cluster.backup.is_none_or(|b| {
+                    cited.rests(
+                        &b.cites,
+                        |a| matches!(a, Action::ClusterBackup { cluster } if cluster == name),
+                    )
+                })
+                && cluster
+                    .restore
+                    .as_ref()
+                    .is_none_or(|r| cited.rests(&r.cites, |a| super::restore::orders(a, name, r)))
                 && cluster.deleting.is_none_or(|c| cited.rests(&c, |a| deletes(a, name)))
                 && cluster.releases.iter().all(|(node, release)| {
                     *node == release.member.node && cited.rests(&release.cites, |a| takes_out(a, name, node))
@@ -88,11 +96,13 @@ fn node_stands(cited: &mut Cited<'_>, node: &NodeRecord) -> bool {
     }
     let placed = match &node.phase {
         NodePhase::Pool => true,
-        NodePhase::Attached { cluster: name, cites, .. } => {
-            cited.rests(cites, |a| matches!(a, Action::ClusterAttach { cluster, .. } if cluster == name))
-        }
+        NodePhase::Attached { cluster: name, cites, .. } => cited.rests(cites, |a| {
+            matches!(a, Action::ClusterAttach { cluster, .. } if cluster == name)
+                || names_other(a, name, &node.node)
+        }),
         NodePhase::Detaching { cluster: name, cites, .. } => cited.rests(cites, |a| {
             deletes(a, name)
+                || names_other(a, name, &node.node)
                 || matches!(a, Action::ClusterDetach { cluster, nodes }
                     if cluster == name && nodes.contains(&node.node))
         }),
@@ -133,6 +143,18 @@ fn creates(action: &Action, made: &super::Cluster) -> bool {
 fn installs(action: &Action, made: &super::Cluster) -> bool {
     matches!(action, Action::ClusterCreate { version, bundle, .. }
         if creates(action, made) && *version == made.version && *bundle == made.bundle)
+}
+
+/// Whether an intent attaches nodes so: by itself, or since they are in again after a restore.
+fn attaches(action: &Action, name: &Name, placement: &Placement) -> bool {
+    match (action, placement) {
+        (Action::ClusterAttach { cluster, placement: signed }, _) => cluster == name && signed == placement,
+        (Action::ClusterRestore { cluster, others, .. }, Placement::Explicit { nodes }) => {
+            let rules = nodes.iter().all(|n| n.role == NodeRole::ControlPlane);
+            cluster == name && rules && nodes.iter().map(|n| &n.node).eq(others.iter())
+        }
+        _ => false,
+    }
 }
 
 fn deletes(action: &Action, name: &Name) -> bool {

@@ -43,8 +43,10 @@ impl SiteState {
     /// The order that the state implies for a node at a stage: everything but the moment is fixed.
     /// None if the stage is not next for this node.
     pub fn implied(&self, node: &NodeId, stage: Stage) -> Option<Assignment> {
-        if stage == Stage::Upgrade {
-            return self.implied_upgrade(node);
+        match stage {
+            Stage::Upgrade => return self.implied_upgrade(node),
+            Stage::Restore => return self.implied_restore(node),
+            _ => {}
         }
         let record = self.nodes.get(node)?;
         let (name, role, cites) = match &record.phase {
@@ -147,8 +149,8 @@ impl SiteState {
         let now = self.log_time;
         let record = self.nodes.get_mut(&assign.node).ok_or("no such node")?;
         let again = record.assignment.as_ref().is_some_and(|a| a.stage == assign.stage);
-        // A node is upgraded again and again; the upgrade knows who has its order.
-        if again && assign.stage != Stage::Upgrade {
+        // A node is upgraded again and again, or restores; upgrade and restore know who has its order.
+        if again && !matches!(assign.stage, Stage::Upgrade | Stage::Restore) {
             return Err("the node has this order already".into());
         }
         record.assignments = implied.generation;
@@ -156,6 +158,9 @@ impl SiteState {
         record.assigned_at = now;
         if assign.stage == Stage::Upgrade {
             self.upgrade_ordered(&implied);
+        }
+        if assign.stage == Stage::Restore {
+            self.restore_ordered(&implied);
         }
         Ok(())
     }
@@ -179,6 +184,9 @@ impl SiteState {
             NodeResult::Hello { seal_key, address } => self.hello(&command, &seal_key, &address)?,
             NodeResult::Done { .. } if command.stage == Stage::Upgrade as u8 => {
                 self.upgrade_done(&command)?
+            }
+            NodeResult::Done { .. } if command.stage == Stage::Restore as u8 => {
+                self.restore_done(&command)?
             }
             NodeResult::Done { public } => self.stage_done(&command, public)?,
             NodeResult::UpgradeReturned { why } => self.upgrade_returned(&command, why)?,
@@ -283,8 +291,10 @@ impl SiteState {
         let clusters = self.clusters.values().filter(|c| c.upgrades()).filter_map(|c| c.upgrade.as_ref());
         let agents = self.agent_upgrade().filter(|u| u.rolling()).map(|u| u.cites.digest);
         let upgrading: Vec<Digest> = clusters.map(|u| u.cites.digest).chain(agents).collect();
+        let restores = self.clusters.values().filter_map(|c| c.restore.as_ref());
+        let restoring: Vec<Digest> = restores.filter(|r| r.is_open()).map(|r| r.cites.digest).collect();
         for (digest, live) in &mut self.intents {
-            let open = [&busy, &attaching, &deleting, &releasing, &upgrading]
+            let open = [&busy, &attaching, &deleting, &releasing, &upgrading, &restoring]
                 .iter()
                 .any(|list| list.contains(digest));
             if live.finished.is_none() && !open {

@@ -77,7 +77,7 @@ const fn own(mut class: ActionClass) -> ActionClass {
 }
 
 /// The table.
-const TABLE: [ActionClass; 27] = [
+const TABLE: [ActionClass; 29] = [
     row("site.found", Role::Owner, KeyRule::Lasting),
     portal("node.authorize"),
     removal(row("node.revoke", Role::Operator, KeyRule::Lasting)),
@@ -105,6 +105,8 @@ const TABLE: [ActionClass; 27] = [
     removal(row("token.revoke", Role::Operator, KeyRule::Lasting)),
     row("cluster.upgrade", Role::Operator, KeyRule::Lasting),
     removal(row("cluster.upgrade.stop", Role::Operator, KeyRule::Lasting)),
+    row("cluster.backup", Role::Operator, KeyRule::Lasting),
+    owner("cluster.restore"),
 ];
 
 /// The names of all actions.
@@ -153,6 +155,8 @@ pub fn required(action: &Action) -> &'static ActionClass {
         Action::TokenRevoke { .. } => 24,
         Action::ClusterUpgrade { .. } => 25,
         Action::ClusterUpgradeStop { .. } => 26,
+        Action::ClusterBackup { .. } => 27,
+        Action::ClusterRestore { .. } => 28,
     };
     &TABLE[at]
 }

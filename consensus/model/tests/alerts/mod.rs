@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use qb_model::alerts::{About, Alert, GRACE_MS, Kept, MAX_RESOLVED, News, Rule, Scene, Verdict, judge};
 use qb_model::assignment::Stage;
-use qb_model::board::{Board, StepState, Unit, Work};
+use qb_model::board::{Board, StepState, Unit, Upkeep, Work};
 use qb_model::history::History;
 use qb_model::ids::{Millis, NodeId};
 use qb_model::limits::DAY_MS;
@@ -111,6 +111,55 @@ fn a_node_that_reports_no_more_is_silent_after_five_seconds_and_once() {
     assert_eq!(over.news()[0].text(), "is well again: node-silent is over after 49 s");
     assert_eq!(watch.pass(9_000, &[]).resolved, []);
     assert_eq!(watch.list().len(), 1);
+}
+
+#[test]
+fn certificates_that_nobody_renews_are_told_a_month_before_they_end() {
+    let upkeep = |watch: &Watch, days: u64, cluster: &str| Upkeep {
+        cluster: name(cluster),
+        certificate: "pki/apiserver.crt".into(),
+        ends: watch.site.now.plus(days * DAY_MS + 60_000),
+        backups: Vec::new(),
+        trouble: (String::new(), String::new()),
+    };
+    let say = |watch: &mut Watch, seed, upkeep: &Upkeep| {
+        watch.site.now = watch.site.now.plus(1);
+        watch.site.report(seed, |r| r.upkeep = Some(upkeep.clone()));
+    };
+    let end = "host-102.plant has certificates that end in";
+    for (days, want) in [
+        (365, None),
+        (30, None),
+        (29, Some(format!("warning kubernetes certificates-expire: {end} 29 d (pki/apiserver.crt)"))),
+        (6, Some(format!("critical kubernetes certificates-expire: {end} 6 d (pki/apiserver.crt)"))),
+    ] {
+        let mut watch = Watch::new();
+        let told = upkeep(&watch, days, "blue");
+        say(&mut watch, 102, &told);
+        assert_eq!(lines(&watch.judge().fired), want.into_iter().collect::<Vec<_>>(), "{days}");
+    }
+    // Of another cluster, of a worker, or not to be read: nothing is said of them.
+    let mut watch = Watch::new();
+    let (other, worker) = (upkeep(&watch, 1, "red"), upkeep(&watch, 1, "blue"));
+    say(&mut watch, 102, &other);
+    say(&mut watch, 103, &worker);
+    assert_eq!(watch.judge().fired, []);
+    let unread = Upkeep { certificate: String::new(), ends: Millis(0), ..worker };
+    say(&mut watch, 102, &unread);
+    assert_eq!(watch.judge().fired, []);
+    // What held it back is told with it; renewed, it is over.
+    let mut held = upkeep(&watch, 0, "blue");
+    (held.ends, held.trouble.0) = (watch.site.now, "cannot renew certificates: h2 is away".into());
+    say(&mut watch, 102, &held);
+    let want = "critical kubernetes certificates-expire: host-102.plant has certificates that have ended (pki/apiserver.crt): cannot renew certificates: h2 is away";
+    assert_eq!(lines(&watch.judge().fired), [want]);
+    let renewed = upkeep(&watch, 365, "blue");
+    for _ in 0..5 {
+        watch.site.now = watch.site.now.plus(1_000);
+        say(&mut watch, 102, &renewed);
+        watch.judge();
+    }
+    assert!(watch.kept.list().iter().all(|a| a.rule != Rule::CertificatesExpire || a.resolved.is_some()));
 }
 
 #[test]

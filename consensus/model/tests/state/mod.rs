@@ -9,6 +9,7 @@ mod nodes;
 mod orders;
 mod place;
 mod releases;
+mod restores;
 mod roster;
 mod sim;
 mod slots;

@@ -373,5 +373,16 @@ pub(crate) fn every_action() -> Vec<Action> {
             batch: 2,
         },
         Action::ClusterUpgradeStop { cluster: name("blue"), upgrade: Digest([8; 32]) },
+        Action::ClusterBackup { cluster: name("blue") },
+        Action::ClusterRestore {
+            cluster: name("blue"),
+            node: node(101),
+            backup: Digest([11; 32]),
+            others: {
+                let mut others = vec![node(102), node(103)];
+                others.sort();
+                others
+            },
+        },
     ]
 }

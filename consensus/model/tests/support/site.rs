@@ -333,6 +333,9 @@ pub(crate) fn has_work(state: &SiteState, record: &NodeRecord) -> bool {
     if order.stage == Stage::Upgrade {
         return matches!(record.phase, NodePhase::Attached { .. }) && state.upgrade_open(order);
     }
+    if order.stage == Stage::Restore {
+        return matches!(record.phase, NodePhase::Attached { .. }) && state.restore_open(order);
+    }
     match &record.phase {
         NodePhase::Pool => false,
         NodePhase::Attached { done, .. } => done.is_none_or(|d| d < order.stage),
@@ -407,6 +410,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         applied: 0,
         uplinks: Vec::new(),
         restarts: 0,
+        upkeep: None,
     }
 }
 

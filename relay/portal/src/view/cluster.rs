@@ -51,6 +51,43 @@ pub struct MemberView {
     /// Why nothing happens.
     #[schema(value_type = Option<mirror::WaitingOn>)]
     pub waiting_on: Option<WaitingOn>,
+    /// What a control plane node does for itself; none for others.
+    #[serde(default)]
+    pub upkeep: Option<UpkeepView>,
+}
+
+/// What a control plane node does for itself again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpkeepView {
+    /// The certificate of Kubernetes that ends first; empty if they cannot be read.
+    pub certificate: String,
+    /// When that is; 0 if they cannot be read.
+    #[schema(value_type = u64)]
+    pub ends: Millis,
+    /// The backups of the cluster's store that the node keeps, newest first.
+    pub backups: Vec<BackupView>,
+    /// What did not succeed last; empty while all goes well.
+    pub trouble: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// A backup of a cluster's store. The snapshot itself holds every secret of the cluster and stays on its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackupView {
+    /// When it was taken, by the node's clock.
+    #[schema(value_type = u64)]
+    pub taken: Millis,
+    /// SHA-256 of the snapshot.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Bytes of the snapshot.
+    pub bytes: u64,
+    /// The store's revision in it.
+    pub revision: u64,
+    /// The intent that asked for it; none if the schedule did.
+    #[schema(value_type = Option<String>)]
+    pub asked: Option<Digest>,
 }
 
 /// Where an upgrade of a cluster is.

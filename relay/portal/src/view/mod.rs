@@ -13,7 +13,8 @@ mod site;
 mod token;
 
 pub use cluster::{
-    ClusterState, ClusterUpgradeState, ClusterUpgradeView, ClusterView, MemberView, StageView,
+    BackupView, ClusterState, ClusterUpgradeState, ClusterUpgradeView, ClusterView, MemberView, StageView,
+    UpkeepView,
 };
 pub use event::{AlertView, AuditExport, AuditView, Event, HistoryView, SampleView};
 pub use intent::{

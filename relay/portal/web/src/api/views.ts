@@ -140,6 +140,24 @@ export interface MemberView {
   work: WorkView | null;
   unwell: string[];
   waiting_on: WaitingOn | null;
+  /** What a control plane node does for itself; none for others, and of doors that do not know it. */
+  upkeep?: UpkeepView | null;
+}
+
+export interface UpkeepView {
+  certificate: string;
+  ends: number;
+  backups: BackupView[];
+  trouble: string;
+  remedy: string;
+}
+
+export interface BackupView {
+  taken: number;
+  digest: string;
+  bytes: number;
+  revision: number;
+  asked: string | null;
 }
 
 export interface StageView {

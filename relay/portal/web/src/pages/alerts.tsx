@@ -12,6 +12,7 @@ const RULES: Record<string, [string, string]> = {
   'node-silent': ['No voter heard a report of this node. The machine is off, its agent has ended, or the network between is cut.', 'systemctl status qb-agent'],
   'step-failed': ['A step on this node failed and is tried again. Nothing was undone.', 'qb node show NAME'],
   'agent-upgrade-halted': ['The upgrade of all agents ended at a node that failed. The others run the version that they ran; an owner begins it again.', 'qb agent list'],
+  'certificates-expire': ['The certificates of this control plane node end soon. The node renews them by itself when 90 days are left, and could not. When they end, Kubernetes on it stops working.', 'qb cluster show NAME'],
   'unit-unwell': ['A unit that the cluster needs does not run on this node.', 'qb node show NAME'],
   'site-leader': ['Too few voters answer to elect a leader. Clusters keep running; nothing can be changed.', 'qb site status'],
   'site-dark': ['No node of the site has a link to the relay. The site runs on without it; this page shows what was seen last.', 'qb site status'],

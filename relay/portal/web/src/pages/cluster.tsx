@@ -193,7 +193,7 @@ function Members({ c, nodes }: { c: ClusterView; nodes: NodeView[] }) {
                   <td class="nowrap">{n?.facts?.zone}</td>
                   <td>
                     <Status tone={tone}>{m.unwell.length > 0 ? 'unwell' : m.waiting_on ? 'at work' : 'well'}</Status>
-                    <div class="sub2">{m.unwell.join(', ') || m.waiting_on?.text}</div>
+                    <div class="sub2">{m.unwell.join(', ') || m.waiting_on?.text || visible(m.upkeep?.trouble ?? '')}</div>
                   </td>
                   <td>{m.done === 'none' ? '' : m.done}</td>
                   <td class="num">

@@ -55,6 +55,8 @@ export interface Actions {
   'token.revoke': { token: string };
   'cluster.upgrade': { cluster: string; driver: string; version: string; bundle: string; batch: number };
   'cluster.upgrade.stop': { cluster: string; upgrade: string };
+  'cluster.backup': { cluster: string };
+  'cluster.restore': { cluster: string; node: string; backup: string; others: string[] };
 }
 
 export type ActionName = keyof Actions;
@@ -162,10 +164,12 @@ const ACTIONS: Record<ActionName, Form> = {
   'token.revoke': obj({ token: key }),
   'cluster.upgrade': obj({ cluster: name, driver: name, version, bundle: key, batch: int(1, 64) }),
   'cluster.upgrade.stop': obj({ cluster: name, upgrade: key }),
+  'cluster.backup': obj({ cluster: name }),
+  'cluster.restore': obj({ cluster: name, node: key, backup: key, others: set(key, 0, 4, byKey()) }),
 };
 
 /** Every action on trust, the deletion of a cluster, a release and an upgrade of agents name a head of the trust log. */
-const NAMES_TRUST = /^(admin|key|policy|publisher|relay)\.|^cluster\.delete$|^intent\.release$|^agent\.upgrade$/;
+const NAMES_TRUST = /^(admin|key|policy|publisher|relay)\.|^cluster\.(delete|restore)$|^intent\.release$|^agent\.upgrade$/;
 const REMOVAL = /^(node|key)\.revoke$|\.remove$|^agent\.upgrade\.stop$|^token\.revoke$/;
 
 const generationOf = obj({ object, generation: int(0) });

@@ -55,6 +55,8 @@ export function sentence(action: Action, names: Names): string {
     'agent.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of agents`,
     'cluster.upgrade': (a) => `upgrade cluster ${a.cluster} to ${a.version}: control plane nodes one by one, then ${a.batch} workers at a time`,
     'cluster.upgrade.stop': (a) => `stop upgrade ${short(a.upgrade)} of cluster ${a.cluster}`,
+    'cluster.backup': (a) => `back up cluster ${a.cluster}`,
+    'cluster.restore': (a) => `restore cluster ${a.cluster} from backup ${short(a.backup)} on ${host(a.node)}`,
   };
   const name = actionName(action);
   return (said[name] as (a: unknown) => string)((action as { [n: string]: unknown })[name]);
