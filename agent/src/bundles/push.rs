@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use qb_drivers::bundle::{Came, Intake};
+use qb_drivers::bundle::{BundleError, Came, Intake};
 use qb_model::Digest;
 use qb_portal::view::Problem;
 use qb_portal::{Answer, Upload};
@@ -112,10 +112,27 @@ impl Taking {
 fn problem(error: BlobError) -> Problem {
     match error {
         BlobError::Bundle(error) => {
-            let remedy =
-                "an owner accepts the publisher first: qb cluster create does it, or sign publisher.add";
+            let remedy = match error {
+                BundleError::Unsigned { .. } => {
+                    "qb bundle trust NAME KEY, which an owner signs; `qb bundle verify FILE` shows the key"
+                }
+                _ => "qb bundle verify FILE",
+            };
             Problem::refused("bundle", error.to_string(), remedy)
         }
         error => Problem::unavailable("the bundle folder", error, "look at the disk of this node"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_not_taken_has_a_way_out() {
+        let remedy = |error: BundleError| problem(error.into()).remedy.unwrap_or_default();
+        let unsigned = remedy(BundleError::Unsigned { tried: 2 });
+        assert!(unsigned.starts_with("qb bundle trust NAME KEY"), "{unsigned}");
+        assert_eq!(remedy(BundleError::Damaged("it ends early")), "qb bundle verify FILE");
     }
 }

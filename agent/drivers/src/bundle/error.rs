@@ -29,7 +29,7 @@ pub enum BundleError {
     Rule(&'static str),
     /// No signature by an allowed publisher.
     #[error(
-        "no publisher that this site trusts signed the bundle ({tried} keys tried): an owner adds one with `qb bundle trust`, or sign it with a trusted key"
+        "no publisher that this site trusts signed the bundle ({tried} keys tried): an owner accepts theirs with `qb bundle trust NAME KEY`, or sign it with a trusted key"
     )]
     Unsigned {
         /// How many publisher keys were tried.
