@@ -12,6 +12,8 @@ use crate::kubernetes::{Version, WEB, ensure_folder};
 use crate::lab::Host;
 use crate::wait::eventually;
 
+/// How `qb` ends when what it signed is accepted and not done yet.
+const ACCEPTED: i32 = 5;
 /// How long three control plane nodes may take, one after the other on two shared cores.
 pub const ENTER: Duration = Duration::from_secs(480);
 /// How long one request of a test's pod may take.
@@ -25,7 +27,7 @@ impl Fleet {
     /// # Errors
     /// It is refused.
     pub fn order(&self, args: &[&str]) -> Result<()> {
-        self.far(&[args, &["-y", "--no-wait"]].concat())?.ended(0).map(drop)
+        self.far(&[args, &["-y", "--no-wait"]].concat())?.ended(ACCEPTED).map(drop)
     }
 
     /// Has the site accept bundles of its own publisher.
