@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use qb_model::assignment::KUBEADM;
 use qb_model::state::{NodePhase, SiteState};
 use qb_model::{Digest, PublicKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::blobs::bitmap::Bitmap;
-use crate::blobs::kept::{self, Who};
+use crate::blobs::kept::{self, Named, Who};
 use crate::daemon::SMALL_SITE;
 use crate::node::Node;
 use crate::rpc::{self, BlobHave, BlobPart, BlobRequest};
@@ -229,15 +230,20 @@ pub async fn keep(node: Arc<Node>) {
 
 /// What names a bundle now: each cluster, its upgrade that is ordered or halted, and an upgrade of agents
 /// that rolls.
-fn named(site: &SiteState) -> Vec<(Who, Digest)> {
+fn named(site: &SiteState) -> Vec<Named> {
     let mut all = Vec::new();
     for cluster in site.clusters().values() {
-        all.push((Who::Cluster(cluster.name.clone()), cluster.bundle));
+        let large = cluster.driver.as_str() == KUBEADM;
         let upgrade = cluster.upgrade.as_ref().filter(|upgrade| upgrade.bundle != cluster.bundle);
-        all.extend(upgrade.map(|upgrade| (Who::Upgrade(cluster.name.clone()), upgrade.bundle)));
+        all.push(Named { who: Who::Cluster(cluster.name.clone()), bundle: cluster.bundle, large });
+        all.extend(upgrade.map(|upgrade| Named {
+            who: Who::Upgrade(cluster.name.clone()),
+            bundle: upgrade.bundle,
+            large,
+        }));
     }
     let agents = site.agent_upgrade().filter(|upgrade| upgrade.rolling());
-    all.extend(agents.map(|upgrade| (Who::Agents, upgrade.bundle)));
+    all.extend(agents.map(|upgrade| Named { who: Who::Agents, bundle: upgrade.bundle, large: false }));
     all
 }
 

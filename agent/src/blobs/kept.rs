@@ -31,16 +31,27 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// The bundles that a node fetches ahead of its orders. That of a cluster goes to those that are attached to
-/// it: each of them needs it, they are those that give it on when the node that it was pushed to is gone,
-/// and it is large. That of agents goes to every node of a small site and to the voters of a larger one:
-/// `spares`.
-pub fn wanted(named: &[(Who, Digest)], mine: Option<&Name>, spares: bool) -> BTreeSet<Digest> {
-    let wants = |who: &Who| match who {
-        Who::Cluster(name) | Who::Upgrade(name) => mine == Some(name),
+/// A bundle that is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// By whom.
+    pub who: Who,
+    /// Which.
+    pub bundle: Digest,
+    /// Whether it holds a whole Kubernetes: some hundred MiB, that nobody fetches to no purpose. Others are
+    /// of some KiB to some MiB.
+    pub large: bool,
+}
+
+/// The bundles that a node fetches ahead of its orders, so that the death of the node that one was pushed to
+/// strands nobody. That of a cluster goes to those that are attached to it: each of them needs it and gives
+/// it on. What is not large goes to `spares` as well: every node of a small site, the voters of a larger one.
+pub fn wanted(named: &[Named], mine: Option<&Name>, spares: bool) -> BTreeSet<Digest> {
+    let wants = |named: &&Named| match &named.who {
+        Who::Cluster(name) | Who::Upgrade(name) => mine == Some(name) || spares && !named.large,
         Who::Agents => spares,
     };
-    named.iter().filter(|(who, _)| wants(who)).map(|(_, bundle)| *bundle).collect()
+    named.iter().filter(wants).map(|named| named.bundle).collect()
 }
 
 /// What each cluster, and the site's agents, installed from: now, and before that.
@@ -55,10 +66,10 @@ struct Use {
 
 impl Uses {
     /// Notes what is named now; whether that was news. What names nothing any more is forgotten.
-    pub fn note(&mut self, named: &[(Who, Digest)]) -> bool {
+    pub fn note(&mut self, named: &[Named]) -> bool {
         let mut next = BTreeMap::new();
-        for (who, now) in named {
-            let (who, now) = (who.to_string(), *now);
+        for named in named {
+            let (who, now) = (named.who.to_string(), named.bundle);
             let held = match self.0.get(&who) {
                 Some(held) if held.now == now => *held,
                 Some(held) => Use { now, before: Some(held.now) },
@@ -102,16 +113,19 @@ mod tests {
     #[test]
     fn a_bundle_goes_to_those_that_install_from_it() {
         let named = [
-            (Who::Cluster(name("blue")), digest(1)),
-            (Who::Upgrade(name("blue")), digest(2)),
-            (Who::Cluster(name("green")), digest(3)),
-            (Who::Agents, digest(4)),
-        ];
+            (Who::Cluster(name("blue")), 1, true),
+            (Who::Upgrade(name("blue")), 2, true),
+            (Who::Cluster(name("green")), 3, true),
+            (Who::Cluster(name("demo")), 4, false),
+            (Who::Agents, 5, false),
+        ]
+        .map(|(who, n, large)| Named { who, bundle: digest(n), large });
         let table = [
             (None, false, &[][..]),
-            (None, true, &[4]),
+            (None, true, &[4, 5]),
             (Some("blue"), false, &[1, 2]),
-            (Some("green"), true, &[3, 4]),
+            (Some("green"), true, &[3, 4, 5]),
+            (Some("demo"), false, &[4]),
             (Some("gone"), false, &[]),
         ];
         for (mine, spares, bundles) in table {
@@ -124,21 +138,22 @@ mod tests {
     #[test]
     fn the_bundle_of_each_cluster_and_the_one_before_are_kept() {
         let (blue, green) = (Who::Cluster(name("blue")), Who::Cluster(name("green")));
+        let of = |who: &Who, n| Named { who: who.clone(), bundle: digest(n), large: true };
         let mut uses = Uses::default();
         let all: Vec<(Digest, u64)> = (1..=6).map(|n| (digest(n), UNNAMED_MS)).collect();
         let gone = |uses: &Uses| superfluous(&all, uses, &BTreeSet::from([digest(6)]));
         assert_eq!(gone(&uses).len(), 5, "nothing is named, one is on its way");
-        assert!(uses.note(&[(blue.clone(), digest(1)), (green.clone(), digest(1))]));
-        assert!(!uses.note(&[(blue.clone(), digest(1)), (green.clone(), digest(1))]));
-        assert!(uses.note(&[(blue.clone(), digest(2)), (green.clone(), digest(1))]));
+        assert!(uses.note(&[of(&blue, 1), of(&green, 1)]));
+        assert!(!uses.note(&[of(&blue, 1), of(&green, 1)]));
+        assert!(uses.note(&[of(&blue, 2), of(&green, 1)]));
         assert_eq!(gone(&uses), [digest(3), digest(4), digest(5)]);
-        uses.note(&[(blue.clone(), digest(3)), (green.clone(), digest(2))]);
+        uses.note(&[of(&blue, 3), of(&green, 2)]);
         assert_eq!(gone(&uses), [digest(4), digest(5)], "1 is before green's, 2 before blue's");
         // Back to the one before: that one was bad, and is the one before now.
-        uses.note(&[(blue.clone(), digest(2)), (green.clone(), digest(2))]);
+        uses.note(&[of(&blue, 2), of(&green, 2)]);
         assert_eq!(gone(&uses), [digest(4), digest(5)]);
         // A cluster that is deleted keeps nothing.
-        uses.note(&[(green.clone(), digest(2))]);
+        uses.note(&[of(&green, 2)]);
         assert_eq!(gone(&uses), [digest(3), digest(4), digest(5)]);
         // What came today may get its cluster yet.
         assert_eq!(superfluous(&[(digest(4), UNNAMED_MS - 1)], &uses, &BTreeSet::new()), []);

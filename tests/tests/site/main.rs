@@ -4,6 +4,7 @@
 mod t10_founding;
 mod t20_faults;
 mod t25_executor;
+mod t27_bundles;
 mod t30_bad_input;
 mod t35_service;
 mod t40_relay;
