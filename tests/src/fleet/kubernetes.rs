@@ -117,7 +117,9 @@ impl Fleet {
             for (from, pod) in &pods {
                 let urls = pods.values().map(|to| format!("http://{}:8080/", to.address));
                 for url in urls.chain([format!("http://{SERVICE}/")]) {
-                    let ask = ["exec", &pod.name, "--", "wget", "-q", "-T", ASK, "-O", "-", &url];
+                    // Debian's busybox faults at `wget -T`.
+                    let ask =
+                        ["exec", &pod.name, "--", "busybox", "timeout", ASK, "wget", "-q", "-O", "-", &url];
                     let ran = at.kubectl(cluster, &ask)?;
                     ensure!(ran.code == 0, "the pod on {from} does not reach {url}: {}", ran.stderr.trim());
                 }
