@@ -10,7 +10,7 @@ use std::time::Duration;
 use qb_exec::{BindingsRequest, StageError, TrustGrounds};
 use qb_model::action::NodeRole;
 use qb_model::assignment::KUBEADM;
-use qb_model::state::SiteState;
+use qb_model::state::{Cluster, SiteState};
 use qb_model::{Digest, Name, NodeId};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::node::Node;
 /// How often bindings are looked at that nobody here changed.
 const LOOK: Duration = Duration::from_secs(600);
 /// How often it is looked at who is to do it: nodes come and go without a change of the state.
-const TURN: Duration = Duration::from_secs(15);
+pub(crate) const TURN: Duration = Duration::from_secs(15);
 /// Pauses after a failure: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
 
@@ -31,36 +31,48 @@ struct Due {
     head: Digest,
 }
 
-/// What this node is to keep, if it is its turn.
-fn due(state: &SiteState, me: NodeId, reached: impl Fn(&NodeId) -> bool) -> Option<Due> {
+/// The cluster in which this node keeps what control plane members keep, if it is its turn.
+pub(crate) fn keeper(state: &SiteState, me: NodeId, reached: impl Fn(&NodeId) -> bool) -> Option<&Cluster> {
     let cluster = state.cluster(state.node(&me)?.phase.cluster()?)?;
     let serves =
         |n: &&qb_model::state::NodeRecord| n.phase.serves() && n.phase.role() == Some(NodeRole::ControlPlane);
     let members = state.members(&cluster.name).filter(serves).map(|n| n.node);
     let keeper = members.filter(|n| *n == me || reached(n)).min()?;
-    let mine = cluster.driver.as_str() == KUBEADM && keeper == me;
-    mine.then(|| Due { cluster: cluster.name.clone(), head: state.trust().head() })
+    (cluster.driver.as_str() == KUBEADM && keeper == me).then_some(cluster)
 }
 
-/// When it is done next.
-#[derive(Debug, Default)]
-struct Schedule {
+/// What this node is to keep, if it is its turn.
+fn due(state: &SiteState, me: NodeId, reached: impl Fn(&NodeId) -> bool) -> Option<Due> {
+    let cluster = keeper(state, me, reached)?;
+    Some(Due { cluster: cluster.name.clone(), head: state.trust().head() })
+}
+
+/// When a thing is done next.
+#[derive(Debug)]
+pub(crate) struct Schedule<T> {
     /// What was tried last, and when it is tried again.
-    tried: Option<(Due, Instant)>,
+    tried: Option<(T, Instant)>,
     /// The pause after the failure before; none after a success.
     pause: Option<Duration>,
 }
 
-impl Schedule {
+impl<T> Default for Schedule<T> {
+    fn default() -> Self {
+        Self { tried: None, pause: None }
+    }
+}
+
+impl<T: PartialEq> Schedule<T> {
     /// When to do it: at once if it is another one than before.
-    fn next(&self, due: &Due, now: Instant) -> Instant {
+    pub(crate) fn next(&self, due: &T, now: Instant) -> Instant {
         match &self.tried {
             Some((tried, next)) if tried == due => *next,
             _ => now,
         }
     }
 
-    fn ended(&mut self, due: Due, done: bool, now: Instant) {
+    /// How it went.
+    pub(crate) fn ended(&mut self, due: T, done: bool, now: Instant) {
         self.pause = (!done).then(|| self.pause.map_or(AGAIN.0, |pause| (pause * 2).min(AGAIN.1)));
         self.tried = Some((due, now + self.pause.unwrap_or(LOOK)));
     }

@@ -269,6 +269,7 @@ fn start_parts(node: &Arc<Node>, tasks: &TaskTracker) {
     tasks.spawn(crate::peers::run(node.clone()));
     tasks.spawn(crate::bindings::run(node.clone()));
     tasks.spawn(crate::upkeep::run(node.clone()));
+    tasks.spawn(crate::keeping::run(node.clone()));
     tasks.spawn(executor::watch(node.clone()));
     tasks.spawn(crate::tunnel::said::run(node.clone()));
 }

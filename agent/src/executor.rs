@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qb_exec::{
-    BackupRequest, BindingsRequest, Credential, CredentialRequest, Exec, ExecConfig, MintRequest, Order,
-    Peers, ReleaseRequest, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource, StageDone,
-    StageError, StepProgress, Supplies, UnitHealth, Units,
+    BackupRequest, BindingsRequest, Credential, CredentialRequest, Exec, ExecConfig, KeepRequest,
+    MintRequest, Order, Peers, ReleaseRequest, RemoteError, RemoteExec, SealSecret, SealedSecret, SiteSource,
+    StageDone, StageError, StepProgress, Supplies, UnitHealth, Units,
 };
 use qb_model::assignment::{Assignment, Grounds};
 use qb_model::board::Upkeep;
@@ -159,6 +159,26 @@ impl Executor {
             }
             Kind::Apart(exec) => tokio::select! {
                 done = exec.keep_bindings(request) => done.map_err(told),
+                () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
+            },
+        }
+    }
+
+    /// Keeps labels, taints and add-ons in this node's cluster; that admins signed them is verified there. Ends early
+    /// when the agent does.
+    ///
+    /// # Errors
+    /// What did not succeed, why, and what to do.
+    pub async fn keep(&self, node: &Node, request: KeepRequest) -> Result<(), StageError> {
+        match &self.kind {
+            Kind::Inside(exec) => {
+                let verified = exec
+                    .verify_keep(&request)
+                    .map_err(|e| before("verify the intents", e, "qb audit verify"))?;
+                exec.keep(verified, &node.cancel).await
+            }
+            Kind::Apart(exec) => tokio::select! {
+                done = exec.keep(request) => done.map_err(told),
                 () = node.cancel.cancelled() => Err(before("stop", "the agent ends", "it goes on by itself")),
             },
         }

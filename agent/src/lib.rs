@@ -25,6 +25,7 @@
 //! | `reconcile` `executor` `secrets` `report` `host` | carrying out orders, here or in a root process; join secrets; reports |
 //! | `upkeep` | what this node does for its cluster's control plane by itself |
 //! | `releasing` `peers` | taking others out of this node's cluster; who its members are, told on |
+//! | `bindings` `keeping` | role bindings of admins; labels and taints of nodes, add-ons: kept by one control plane member |
 //! | `balancer` | 127.0.0.1:6444: the way to the API servers of this node's cluster |
 //! | `alerts` `history` | what is wrong, told at every door; the last hour |
 //! | `tunnel` | tunnels of admins to the API servers of clusters: their end, the way there, records |
@@ -53,6 +54,7 @@ pub mod history;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod keeping;
 pub mod knock;
 pub mod leader;
 pub mod machine;

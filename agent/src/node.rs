@@ -98,6 +98,8 @@ pub struct Node {
     pub releases: crate::releasing::Releases,
     /// What its executor does for its cluster's control plane by itself.
     pub upkeep: watch::Sender<Option<Upkeep>>,
+    /// What this node keeps inside its cluster.
+    pub keeps: crate::keeping::Keeps,
     /// Asks for a report at once.
     pub report_now: Notify,
     /// Ends everything.
@@ -210,6 +212,7 @@ impl Node {
             api: watch::channel(crate::balancer::View::default()).0,
             releases: crate::releasing::Releases::default(),
             upkeep: watch::channel(None).0,
+            keeps: crate::keeping::Keeps::default(),
             report_now: Notify::new(),
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),

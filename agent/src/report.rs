@@ -112,6 +112,7 @@ fn gather(node: &Arc<Node>, sequence: u64, units: Vec<Unit>) -> NodeReport {
         started: node.started,
         work: node.work.borrow().clone(),
         releasing: node.releases.shown(),
+        keeping: node.keeps.shown(),
         units,
         applied: node.site().applied(),
         uplinks: node.uplinks.up(),

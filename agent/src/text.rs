@@ -39,6 +39,9 @@ pub fn clean_report(mut report: NodeReport) -> NodeReport {
         unit.name = clean(&unit.name);
         unit.state = clean(&unit.state);
     }
+    for kept in &mut report.keeping {
+        (kept.text, kept.remedy) = (clean_line(&kept.text), clean_line(&kept.remedy));
+    }
     if let Some(work) = &mut report.work {
         work.title = clean_to(&work.title, MAX_STEP);
         if let Some((error, remedy)) = &mut work.error {

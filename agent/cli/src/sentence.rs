@@ -106,6 +106,16 @@ pub fn of(action: &Action, hosts: &Hosts) -> String {
             list(hosts, std::iter::once(node)),
             if others.is_empty() { "nobody".to_owned() } else { list(hosts, others.iter()) }
         ),
+        Action::ClusterLabel { cluster, host, labels, taints, .. } => {
+            let taints = plural(taints.len(), "taint");
+            format!("set {} and {taints} on {host} in cluster {cluster}", plural(labels.len(), "label"))
+        }
+        Action::ClusterAddonSet { cluster, addon, manifest } => {
+            format!("set add-on {addon} of cluster {cluster} ({})", plural(manifest.len(), "line"))
+        }
+        Action::ClusterAddonRemove { cluster, addon } => {
+            format!("remove add-on {addon} of cluster {cluster} and what it made")
+        }
         Action::AgentUpgradeStop { upgrade } => format!("stop upgrade {} of agents", short(upgrade)),
         other => of_trust(other),
     }

@@ -21,6 +21,7 @@
 //! | `kubeadm/` | the driver `kubeadm`: real Kubernetes |
 //! | `rehearsal.rs`, `rehearsal/` | the driver `rehearsal`: the life cycle with stand-in processes |
 //! | `access.rs` | who is who inside a cluster: role bindings from the site's admins |
+//! | `marks.rs`, `addons.rs`, `kept.rs` | labels and taints of nodes, add-ons, and the records of what qb set |
 //! | `bundle.rs` | the bundle format: manifest, assembly, verification |
 //! | `agent.rs` | bundles of the agent itself: its two programs, versions that may not come back |
 //! | `content.rs` | what the rehearsal's bundle holds |
@@ -34,12 +35,15 @@
 //! - What a driver does not do: decide placement (planner), judge a host (preflight), touch it (exec).
 
 pub mod access;
+pub mod addons;
 pub mod agent;
 pub mod bundle;
 pub mod config;
 mod content;
 pub mod host_step;
+pub mod kept;
 pub mod kubeadm;
+pub mod marks;
 mod path;
 mod plan;
 mod rehearsal;

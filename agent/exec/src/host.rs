@@ -20,6 +20,7 @@
 //! | `renewal.rs` | new certificates, and parts started anew with them |
 //! | `backup.rs`, `restore.rs` | snapshots of the store; the store from one of them |
 //! | `leaver.rs`, `bindings.rs` | takes another node out; the role bindings of admins |
+//! | `keep.rs` | labels and taints of nodes, add-ons |
 //! | `network.rs`, `network/` | the pod network, kept over restarts |
 //! | `settings.rs`, `record.rs`, `clean.rs` | the kernel; how the host was; taking the cluster off it |
 //!
@@ -38,6 +39,7 @@ mod etcd;
 mod fit;
 pub(crate) mod helper;
 pub(crate) mod images;
+mod keep;
 mod kept;
 pub(crate) mod kubeadm;
 pub(crate) mod leaver;

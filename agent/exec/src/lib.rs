@@ -29,6 +29,7 @@
 //! | `release.rs` | takes another node out of a cluster; who the members are |
 //! | `upkeep.rs`, `certificates.rs` | what a control plane node does for itself: certificates, backups |
 //! | `people.rs`, `bindings.rs` | certificates and role bindings for the site's admins |
+//! | `keep.rs` | labels and taints of nodes, add-ons |
 //! | `pki.rs`, `client.rs` | certificates; an HTTPS client with one pinned authority |
 //! | `bundle.rs`, `unpack.rs`, `dir.rs` | bundles onto disk, in verified chunks; a directory that nothing leads out of |
 //! | `versions.rs`, `versions/` | other versions of qb's own programs: installed, tried out, kept or left |
@@ -60,6 +61,7 @@ mod facts;
 mod floor;
 mod host;
 mod join;
+mod keep;
 pub mod limits;
 mod people;
 mod pki;
@@ -89,6 +91,7 @@ pub use facts::{FactsConfig, FactsError, gather_facts};
 pub use floor::FloorError;
 pub use host::helper::{HelperError, host};
 pub use join::{JOIN_LIFE_MS, MintError, MintRequest, PURPOSE as JOIN_PURPOSE};
+pub use keep::{CitedIntent, KeepRequest, VerifiedKeep};
 pub use people::{Credential, CredentialRequest, PeopleError, TrustGrounds};
 pub use pki::PkiError;
 pub use progress::{StageDone, StageError, StepProgress, StepState};

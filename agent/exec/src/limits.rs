@@ -9,14 +9,16 @@ use qb_model::limits::{ENVELOPE_BYTES, TRUST_BYTES};
 /// Bytes of a greeting: two numbers and a version.
 pub const GREETING_BYTES: usize = 256;
 /// Bytes of a request: a whole trust log, of which removals may go over its bound, the envelopes of an
-/// order, and a sealed secret.
-pub const REQUEST_BYTES: usize = TRUST_BYTES + TRUST_BYTES / 2 + 4 * ENVELOPE_BYTES;
+/// order, and a sealed secret; or those of what is kept in a cluster.
+pub const REQUEST_BYTES: usize = TRUST_BYTES + TRUST_BYTES / 2 + (KEEP_INTENTS + 1) * ENVELOPE_BYTES;
+/// Intents in one request to keep what they say: a helper is started for each request.
+pub const KEEP_INTENTS: usize = 16;
 /// Bytes of one part of a bundle: a frame is never what fills the memory.
 pub const PART_BYTES: usize = 256 * 1024;
 /// Bytes of an answer: the members of a cluster, 400 at 1 KiB, fit twice.
 pub const ANSWER_BYTES: usize = 1024 * 1024;
 /// Connections at a time: the agent asks one thing of each kind, and a previous one may just be ending.
-pub const CONNECTIONS: usize = 8;
+pub const CONNECTIONS: usize = 9;
 /// Orders with their bundle on disk: one that runs, and one that waits until the one before has come
 /// to its safe point.
 pub const ORDERS: usize = 2;

@@ -88,6 +88,9 @@ pub enum PeopleError {
     /// The request is not what the grant names, or no request.
     #[error("the certificate request is refused: {0}; sign a new grant with the key made anew")]
     Request(String),
+    /// An intent does not stand, or says nothing of what is asked.
+    #[error("the intent is refused: {0}; nothing was changed: qb audit verify")]
+    Intent(String),
     /// Signing failed.
     #[error(transparent)]
     Pki(#[from] PkiError),

@@ -15,6 +15,7 @@ use crate::bindings::BindingsRequest;
 use crate::bundle::parts;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
+use crate::keep::KeepRequest;
 use crate::limits::{ANSWER_BYTES, ANSWER_LIMIT, FRAME_LIMIT, PART_BYTES, REQUEST_BYTES, SILENCE};
 use crate::people::{Credential, CredentialRequest};
 use crate::progress::{StageDone, StageError, StepProgress};
@@ -147,16 +148,15 @@ impl RemoteExec {
     /// # Errors
     /// It does not answer, refuses, or did not succeed.
     pub async fn keep_bindings(&self, request: BindingsRequest) -> Result<(), RemoteError> {
-        let mut stream = self.connect().await?;
-        wire::send(&mut stream, &Request::Bindings(Box::new(request)), REQUEST_BYTES).await?;
-        loop {
-            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
-                Answer::Progress(_) => {}
-                Answer::Well => return Ok(()),
-                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
-                other => return Err(unexpected(other)),
-            }
-        }
+        self.until_well(Request::Bindings(Box::new(request))).await
+    }
+
+    /// Keeps labels, taints and add-ons in a cluster. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// It does not answer, refuses, or did not succeed.
+    pub async fn keep(&self, request: KeepRequest) -> Result<(), RemoteError> {
+        self.until_well(Request::Keep(Box::new(request))).await
     }
 
     /// Takes a backup. Dropping the future gives it up.
@@ -259,6 +259,20 @@ impl RemoteExec {
             match wire::receive(&mut stream, ANSWER_BYTES, ANSWER_LIMIT).await? {
                 Answer::Send => give(&mut stream, &bundle).await?,
                 answer => return versions(answer),
+            }
+        }
+    }
+
+    /// Asks for something whose progress nobody shows.
+    async fn until_well(&self, request: Request) -> Result<(), RemoteError> {
+        let mut stream = self.connect().await?;
+        wire::send(&mut stream, &request, REQUEST_BYTES).await?;
+        loop {
+            match wire::receive(&mut stream, ANSWER_BYTES, SILENCE).await? {
+                Answer::Progress(_) => {}
+                Answer::Well => return Ok(()),
+                Answer::Stopped(error) => return Err(RemoteError::Stopped(error)),
+                other => return Err(unexpected(other)),
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::bindings::BindingsRequest;
 use crate::bundle::{Bundle, Spool, TakeError};
 use crate::exec::{Exec, Supplies};
+use crate::keep::KeepRequest;
 use crate::limits::{
     ALIVE, ANSWER_BYTES, BUNDLE_BYTES, BUNDLE_LIMIT, CONNECTIONS, FRAME_LIMIT, KEPT_TRIES, ORDERS,
     PART_BYTES, REQUEST_BYTES,
@@ -145,6 +146,7 @@ impl Server {
                 let look = tokio::task::spawn_blocking(move || exec.upkeep(&cluster)).await;
                 look.map_or_else(|e| refused(&e), |found| Answer::Upkeep(found.map(Box::new)))
             }
+            Request::Keep(request) => return self.keep_inside(stream, *request).await,
             Request::Peers(peers) => match exec.peers(&peers) {
                 Ok(()) => Answer::Well,
                 Err(why) => Answer::Refused(why),
@@ -273,6 +275,21 @@ impl Server {
     async fn back_up(&self, mut stream: UnixStream, request: BackupRequest) -> Result<(), WireError> {
         let (_progress, shown) = watch::channel(Vec::new());
         let run = self.0.exec.back_up(request, &self.0.stop);
+        let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
+        told(&mut stream, run, shown).await
+    }
+
+    /// Keeps labels, taints and add-ons: the same.
+    async fn keep_inside(&self, mut stream: UnixStream, request: KeepRequest) -> Result<(), WireError> {
+        let exec = self.0.exec.clone();
+        let verified = match tokio::task::spawn_blocking(move || exec.verify_keep(&request)).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+            Err(error) => return wire::send(&mut stream, &refused(&error), ANSWER_BYTES).await,
+        };
+        // Nothing is told meanwhile, but that it lives.
+        let (_progress, shown) = watch::channel(Vec::new());
+        let run = self.0.exec.keep(verified, &self.0.stop);
         let run = async { run.await.map_or_else(Answer::Stopped, |()| Answer::Well) };
         told(&mut stream, run, shown).await
     }

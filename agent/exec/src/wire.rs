@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use crate::bindings::BindingsRequest;
 use crate::exec::ClusterNode;
 use crate::join::MintRequest;
+use crate::keep::KeepRequest;
 use crate::limits::{FRAME_LIMIT, GREETING_BYTES};
 use crate::people::{Credential, CredentialRequest};
 use crate::progress::{StageDone, StageError, StepProgress};
@@ -105,6 +106,8 @@ pub(crate) enum Request {
     Upkeep(Name),
     /// Take a backup.
     BackUp(Box<BackupRequest>),
+    /// Keep labels, taints and add-ons in a cluster.
+    Keep(Box<KeepRequest>),
 }
 
 /// An order with what it rests on. Nothing of it is believed.

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod intents;
+pub mod kept;
 pub mod metrics;
 pub mod plan;
 pub mod preflight;

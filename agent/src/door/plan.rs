@@ -15,7 +15,7 @@ use qb_model::{Digest, Generation, Millis, Name, NodeId, Version};
 use qb_portal::view::{Head, PlanView, PlannedNode, PlannedStage, Problem};
 use sha2::{Digest as _, Sha256};
 
-use super::upgrades;
+use super::{kept, upgrades};
 
 /// The intent of a plan request, and where it is planned.
 pub struct Planner<'a> {
@@ -87,6 +87,24 @@ impl Planner<'_> {
             }
             Action::ClusterRestore { cluster, node, backup, others } => {
                 self.restore(cluster, (*node, *backup), others, view)?;
+            }
+            Action::ClusterLabel { cluster, node, host, labels, taints } => {
+                let now = self.state.cluster(cluster).and_then(|c| c.marks.get(node));
+                view.changes = kept::planned(cluster, host, now, (labels, taints));
+            }
+            Action::ClusterAddonSet { cluster, addon, manifest } => {
+                let known = self.state.cluster(cluster).and_then(|c| c.addons.get(addon));
+                let (mark, what) = match known.filter(|a| !a.removed) {
+                    Some(before) => ("~", format!("{} > {} lines", before.lines, manifest.len())),
+                    None => ("+", format!("{} lines", manifest.len())),
+                };
+                view.changes.push(format!(
+                    "{mark} add-on {addon}  of cluster {cluster}, {what}, applied again every 10 min"
+                ));
+            }
+            Action::ClusterAddonRemove { cluster, addon } => {
+                view.changes
+                    .push(format!("- add-on {addon}  of cluster {cluster}, with everything that it made"));
             }
             Action::NodeAuthorize { nodes } | Action::SiteFound { nodes } => {
                 let lines = nodes.iter().map(|n| format!("+ node {}  waiting > pool", n.host));

@@ -19,6 +19,7 @@ use qb_portal::view::{
     TokenView, UpkeepView, VoterView, WorkView,
 };
 
+use super::kept;
 use super::upgrades;
 use crate::rpc::Waiting;
 
@@ -326,6 +327,7 @@ impl Seen<'_> {
             endpoint: serves.then(|| self.endpoint(cluster)).flatten(),
             findings: cluster.attach.as_ref().map(|a| a.findings.clone()).unwrap_or_default(),
             upgrade: upgrades::of_cluster(self.state, cluster),
+            addons: kept::addons(self.state, self.board, cluster),
             stages: self.stages(cluster),
             waiting_on: why::of_cluster(self.state, self.board, cluster, self.now),
         }
@@ -351,6 +353,8 @@ impl Seen<'_> {
             done: done.to_owned(),
             work: self.work(record),
             unwell,
+            labels: kept::labels(self.state, record),
+            taints: kept::taints(self.state, record),
             waiting_on: why::of_node(self.state, self.board, record, self.now),
             upkeep: self.upkeep(record),
         }

@@ -138,6 +138,40 @@ pub struct Label {
     pub value: String,
 }
 
+/// What a taint does to pods that do not tolerate it. The words are Kubernetes' own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// Those that run are evicted.
+    NoExecute,
+    /// None is scheduled.
+    NoSchedule,
+    /// None is scheduled while another node has room.
+    PreferNoSchedule,
+}
+
+impl TaintEffect {
+    /// The word in Kubernetes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoExecute => "NoExecute",
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+        }
+    }
+}
+
+/// A taint of a Kubernetes node. Key and effect name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taint {
+    /// The key, as a label's.
+    pub key: String,
+    /// What it does.
+    pub effect: TaintEffect,
+    /// The value, as a label's.
+    pub value: String,
+}
+
 /// Which nodes may hold a vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -428,6 +462,39 @@ pub enum Action {
         /// All other control plane members, sorted: they are reset, and join again.
         others: Vec<NodeId>,
     },
+    /// Replaces the labels and taints that qb keeps on a member's node in Kubernetes. Others stay.
+    #[serde(rename = "cluster.label")]
+    ClusterLabel {
+        /// The cluster.
+        cluster: Name,
+        /// The member.
+        node: NodeId,
+        /// Its host name, which is the node's name in Kubernetes.
+        host: HostName,
+        /// All labels that qb keeps there, at most 32, sorted by key, keys unique.
+        labels: Vec<Label>,
+        /// All taints that qb keeps there, at most 16, sorted by key and effect, each pair once.
+        taints: Vec<Taint>,
+    },
+    /// Sets an add-on of a cluster: a manifest that is applied and kept.
+    #[serde(rename = "cluster.addon.set")]
+    ClusterAddonSet {
+        /// The cluster.
+        cluster: Name,
+        /// The add-on's name.
+        addon: Name,
+        /// The manifest's lines, without their ends: at most 2,000, 28 KiB in all. No secret: all of it
+        /// stands in the log.
+        manifest: Vec<String>,
+    },
+    /// Removes an add-on with everything that its manifest made.
+    #[serde(rename = "cluster.addon.remove")]
+    ClusterAddonRemove {
+        /// The cluster.
+        cluster: Name,
+        /// The add-on's name.
+        addon: Name,
+    },
 }
 
 impl Action {
@@ -463,6 +530,9 @@ impl Action {
             Self::ClusterUpgradeStop { .. } => "cluster.upgrade.stop",
             Self::ClusterBackup { .. } => "cluster.backup",
             Self::ClusterRestore { .. } => "cluster.restore",
+            Self::ClusterLabel { .. } => "cluster.label",
+            Self::ClusterAddonSet { .. } => "cluster.addon.set",
+            Self::ClusterAddonRemove { .. } => "cluster.addon.remove",
         }
     }
 }

@@ -76,6 +76,21 @@ pub struct Releasing {
     pub remedy: String,
 }
 
+/// What a control plane node keeps inside its cluster, and how that went last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// The add-on; none for labels and taints of nodes.
+    pub addon: Option<Name>,
+    /// The intent that says what is kept.
+    pub cites: Digest,
+    /// Since when it is so, by the clock of who says this.
+    pub since: Millis,
+    /// What failed; empty where it is as it should be.
+    pub text: String,
+    /// What helps; empty where nothing failed.
+    pub remedy: String,
+}
+
 /// A supervised unit on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
@@ -146,6 +161,8 @@ pub struct NodeReport {
     pub work: Option<Work>,
     /// Nodes that it takes out of its cluster.
     pub releasing: Vec<Releasing>,
+    /// What it keeps inside its cluster.
+    pub keeping: Vec<Keeping>,
     /// Its units.
     pub units: Vec<Unit>,
     /// Last log index that it has applied.
@@ -165,7 +182,9 @@ pub const RESTARTS_MS: u64 = 600_000;
 pub const MAX_UNITS: usize = 64;
 /// Most nodes that one takes out at a time.
 pub const MAX_RELEASING: usize = 16;
-/// Most bytes of each text about one that is taken out, and about upkeep.
+/// Most things that are kept in a cluster and told: its add-ons, removed ones, and labels.
+pub const MAX_KEEPING: usize = 40;
+/// Most bytes of each text about one that is taken out, about upkeep, or about a thing that is kept.
 pub const RELEASING_BYTES: usize = 512;
 /// Most backups in a report: a node keeps ten.
 pub const MAX_BACKUPS: usize = 16;
@@ -192,6 +211,12 @@ impl NodeReport {
         if let Some(upkeep) = &mut self.upkeep {
             upkeep.backups.truncate(MAX_BACKUPS);
             for text in [&mut upkeep.certificate, &mut upkeep.trouble.0, &mut upkeep.trouble.1] {
+                cut(text);
+            }
+        }
+        self.keeping.truncate(MAX_KEEPING);
+        for at in &mut self.keeping {
+            for text in [&mut at.text, &mut at.remedy] {
                 cut(text);
             }
         }
@@ -296,6 +321,7 @@ pub(crate) mod tests {
             started: Millis(5),
             work: None,
             releasing: Vec::new(),
+            keeping: Vec::new(),
             units: Vec::new(),
             applied: 0,
             uplinks: Vec::new(),

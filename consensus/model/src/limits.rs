@@ -197,3 +197,17 @@ pub const KUBEADM_SLOTS: u16 = 256;
 pub const UPGRADE_BATCH: usize = 64;
 /// Bytes of the reason why a node returned to the version before.
 pub const UPGRADE_WHY_BYTES: usize = 512;
+/// Taints of a node: a scheduler weighs each against each toleration of each pod.
+pub const TAINTS: usize = 16;
+/// Bytes of an add-on's manifest with its line ends: with every character escaped it fits into an
+/// intent's payload. Larger ones travel in the bundle.
+pub const ADDON_BYTES: usize = 28 * 1024;
+/// Lines of an add-on's manifest: half of what a signed JSON text may hold.
+pub const ADDON_LINES: usize = 2_000;
+/// Add-ons of a cluster.
+pub const ADDONS: usize = 16;
+/// Add-ons of a site: their intents are part of the state, 6 MiB.
+pub const ADDONS_SITE: usize = 128;
+/// Removed add-ons that a cluster remembers, so that what they made goes also where nobody could delete it
+/// at once.
+pub const ADDONS_GONE: usize = 16;

@@ -85,6 +85,15 @@ pub fn of(action: &Action, state: &SiteState) -> String {
         Action::ClusterRestore { cluster, node, backup, .. } => {
             format!("restore cluster {cluster} from backup {} on {}", short(backup), host(node))
         }
+        Action::ClusterLabel { cluster, host, labels, taints, .. } => {
+            format!("set {} labels and {} taints on {host} in cluster {cluster}", labels.len(), taints.len())
+        }
+        Action::ClusterAddonSet { cluster, addon, manifest } => {
+            format!("set add-on {addon} of cluster {cluster} ({} lines)", manifest.len())
+        }
+        Action::ClusterAddonRemove { cluster, addon } => {
+            format!("remove add-on {addon} of cluster {cluster} and what it made")
+        }
         Action::IntentRelease { intent } => format!("release intent {}", short(intent)),
         Action::IntentCancel { intent } => format!("withdraw intent {}", short(intent)),
     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::action::{Action, AuthorizedNode, Eligible, Label, NewKey, Placement, Policy};
+use crate::action::{Action, AuthorizedNode, Eligible, Label, NewKey, Placement, Policy, Taint};
 use crate::key::check_public_key;
 use crate::limits::{
-    ACTION_NODES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS, BROWSER_ACTIONS,
-    CONTROL_PLANES, ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED, PERSON_NAME_BYTES,
-    TOKEN_ADDRESSES, TOKEN_USES, UPGRADE_BATCH, URL_BYTES,
+    ACTION_NODES, ADDON_BYTES, ADDON_LINES, ADMIN_KEYS, AGENT_BATCH, ANCHOR_AGE_MAX_MS, ANCHOR_AGE_MIN_MS,
+    BROWSER_ACTIONS, CONTROL_PLANES, ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED,
+    PERSON_NAME_BYTES, TAINTS, TOKEN_ADDRESSES, TOKEN_USES, UPGRADE_BATCH, URL_BYTES,
 };
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
@@ -127,6 +127,70 @@ fn labels(list: &[Label]) -> Result<(), ValueError> {
     list.iter().try_for_each(label)
 }
 
+/// Prefixes of Kubernetes' own keys: kubelet, kubeadm and the controllers keep them, and roles hang on some.
+const RESERVED: [&str; 2] = ["kubernetes.io", "k8s.io"];
+/// Of these the ones that only people set on machines that no cloud knows.
+const PLACES: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
+
+/// A key that qb may keep on a node of Kubernetes.
+fn own_key(field: &'static str, key: &str) -> Result<(), ValueError> {
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix).unwrap_or_default();
+    let within = |of: &&str| prefix == *of || prefix.strip_suffix(*of).is_some_and(|p| p.ends_with('.'));
+    let place = field == "labels" && PLACES.contains(&key);
+    match RESERVED.iter().find(|of| within(of) && !place) {
+        Some(of) => Err(ValueError::new(
+            field,
+            format_args!(
+                "has the key {:?}: keys of {of} are kept by Kubernetes and kubeadm; choose one without that prefix (of labels, {} are taken)",
+                cut(key),
+                PLACES.join(" and ")
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn kubernetes_labels(list: &[Label]) -> Result<(), ValueError> {
+    labels(list)?;
+    list.iter().try_for_each(|l| own_key("labels", &l.key))
+}
+
+fn taints(list: &[Taint]) -> Result<(), ValueError> {
+    count("taints", list.len(), 0, TAINTS)?;
+    sorted_unique("taints", &list.iter().map(|t| (&t.key, t.effect)).collect::<Vec<_>>())?;
+    for taint in list {
+        label(&Label { key: taint.key.clone(), value: taint.value.clone() })
+            .map_err(|e| ValueError { field: "taints", ..e })?;
+        own_key("taints", &taint.key)?;
+    }
+    Ok(())
+}
+
+/// The bounds of an add-on's manifest.
+///
+/// # Errors
+/// It is empty, too large, or a line holds what hides text from people.
+pub fn manifest(lines: &[String]) -> Result<(), ValueError> {
+    let fail = |rule: String| Err(ValueError::new("manifest", rule));
+    let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
+    if bytes > ADDON_BYTES || lines.len() > ADDON_LINES {
+        return fail(format!(
+            "has {bytes} bytes in {} lines, allowed are {ADDON_BYTES} in {ADDON_LINES}: put a larger one into the bundle's manifests/",
+            lines.len()
+        ));
+    }
+    if lines.iter().all(|line| line.trim().is_empty()) {
+        return fail("is empty".to_owned());
+    }
+    match lines.iter().position(|line| !is_plain_text(line)) {
+        Some(at) => fail(format!(
+            "holds a tab, another control character or a bidirectional control in line {}: write spaces",
+            at + 1
+        )),
+        None => Ok(()),
+    }
+}
+
 fn authorized(nodes: &[AuthorizedNode], max: usize) -> Result<(), ValueError> {
     count("nodes", nodes.len(), 1, max)?;
     sorted_unique("nodes", &nodes.iter().map(|n| n.node).collect::<Vec<_>>())
@@ -220,6 +284,11 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
             count("others", others.len(), 0, CONTROL_PLANES - 1)?;
             sorted_unique("others", others)
         }
+        Action::ClusterLabel { labels: list, taints: marks, .. } => {
+            kubernetes_labels(list)?;
+            taints(marks)
+        }
+        Action::ClusterAddonSet { manifest: lines, .. } => manifest(lines),
         Action::PublisherAdd { key, .. } => good_key(key),
         Action::RelayAdd { url: u, key } => {
             url("url", u)?;
@@ -238,6 +307,7 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
         | Action::AgentUpgradeStop { .. }
         | Action::ClusterUpgradeStop { .. }
         | Action::ClusterBackup { .. }
+        | Action::ClusterAddonRemove { .. }
         | Action::TokenRevoke { .. }
         | Action::IntentCancel { .. } => Ok(()),
     }

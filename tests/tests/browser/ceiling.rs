@@ -129,6 +129,19 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
         Action::ClusterUpgradeStop { cluster: "clus100".parse()?, upgrade: intent },
         Action::ClusterBackup { cluster: "clus100".parse()? },
         Action::ClusterRestore { cluster: "clus100".parse()?, node, backup: intent, others: Vec::new() },
+        Action::ClusterLabel {
+            cluster: "clus100".parse()?,
+            node,
+            host: "node-2".parse()?,
+            labels: Vec::new(),
+            taints: Vec::new(),
+        },
+        Action::ClusterAddonSet {
+            cluster: "clus100".parse()?,
+            addon: "eve".parse()?,
+            manifest: vec!["kind: ClusterRoleBinding".to_owned()],
+        },
+        Action::ClusterAddonRemove { cluster: "clus100".parse()?, addon: "dns".parse()? },
         Action::TokenMint {
             token: fresh()?,
             uses: 1,

@@ -45,6 +45,15 @@ pub enum ClusterCommand {
     /// Bring a cluster's store back to a backup: what was changed since is lost
     #[command(after_help = super::help::CLUSTER_RESTORE)]
     Restore(RestoreArgs),
+    /// Set labels of a node in Kubernetes and keep them: key=value sets, key- removes
+    #[command(after_help = super::help::CLUSTER_LABEL)]
+    Label(MarkArgs),
+    /// Set taints of a node in Kubernetes and keep them: key=value:Effect sets, key- removes
+    #[command(after_help = super::help::CLUSTER_TAINT)]
+    Taint(MarkArgs),
+    /// Manifests that are applied to a cluster and kept
+    #[command(subcommand, after_help = super::help::ADDON)]
+    Addon(AddonCommand),
     /// Delete a cluster; its nodes return to the pool
     Delete {
         /// The cluster
@@ -62,6 +71,50 @@ pub enum ClusterCommand {
     /// Listen on this computer and tunnel connections to the API server, until Ctrl-C
     #[command(after_help = super::help::PROXY)]
     Proxy(ProxyArgs),
+}
+
+/// `qb cluster label` and `qb cluster taint`.
+#[derive(Debug, Args)]
+pub struct MarkArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// A node of it
+    pub node: String,
+    /// What to set and what to remove
+    #[arg(required = true, value_name = "CHANGE")]
+    pub changes: Vec<String>,
+}
+
+/// `qb cluster addon`.
+#[derive(Debug, Subcommand)]
+pub enum AddonCommand {
+    /// Apply a manifest to a cluster and keep it; the same name again replaces it
+    #[command(after_help = super::help::ADDON_SET)]
+    Set(AddonSetArgs),
+    /// List the add-ons of a cluster, and what is wrong with them
+    List {
+        /// The cluster
+        cluster: Name,
+    },
+    /// Remove an add-on with everything that its manifest made
+    Remove {
+        /// The cluster
+        cluster: Name,
+        /// The add-on
+        addon: Name,
+    },
+}
+
+/// `qb cluster addon set`.
+#[derive(Debug, Args)]
+pub struct AddonSetArgs {
+    /// The cluster
+    pub cluster: Name,
+    /// The add-on's name: letters, digits and -
+    pub addon: Name,
+    /// The manifest, YAML or JSON, at most 28 KiB; no Secrets
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: std::path::PathBuf,
 }
 
 /// `qb cluster kubeconfig`.
@@ -179,7 +232,7 @@ fn one_three_five(text: &str) -> Result<u8, String> {
 impl ClusterCommand {
     /// Whether `--watch` means something here.
     pub fn watches(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Show { .. })
+        matches!(self, Self::List(_) | Self::Show { .. } | Self::Addon(AddonCommand::List { .. }))
     }
 
     /// Whether it changes the site.
@@ -188,6 +241,7 @@ impl ClusterCommand {
             self,
             Self::List(_)
                 | Self::Show { .. }
+                | Self::Addon(AddonCommand::List { .. })
                 | Self::Kubeconfig(_)
                 | Self::Credential { .. }
                 | Self::Proxy(_)

@@ -68,6 +68,39 @@ pub const CLUSTER_RESTORE: &str = "Examples:
   qb cluster restore clus100 3f9a51c2 --on lyon-r1-02
 
 The other control plane nodes are reset and join again. Workers and what runs on them stay.";
+/// Of `qb cluster label`.
+pub const CLUSTER_LABEL: &str = "Examples:
+  qb cluster label clus100 lyon-r1-02 disk=ssd gpu-
+  qb cluster label clus100 lyon-r1-02 topology.kubernetes.io/zone=r1
+  qb cluster label clus100 lyon-r1-02 disk- --plan
+
+The labels are those of the node in Kubernetes, for node selectors and affinity. They are set again when
+somebody changes them, and every other label is left alone. Keys of kubernetes.io and k8s.io are kept by
+Kubernetes and kubeadm and are refused, but for topology.kubernetes.io/zone and region. Labels that the
+site itself uses are set with `qb node label`. The cluster must be of driver kubeadm.";
+/// Of `qb cluster taint`.
+pub const CLUSTER_TAINT: &str = "Examples:
+  qb cluster taint clus100 lyon-r1-02 gpu=a100:NoSchedule
+  qb cluster taint clus100 lyon-r1-02 gpu- maintenance:NoExecute
+  qb cluster taint clus100 lyon-r1-02 gpu:NoSchedule-
+
+Effects are NoSchedule, PreferNoSchedule and NoExecute: the last one evicts what runs. KEY- removes the
+taints of that key, KEY:EFFECT- one of them; those that were not set here stay.";
+/// Of `qb cluster addon`.
+pub const ADDON: &str = "Examples:
+  qb cluster addon set clus100 metrics -f metrics-server.yaml
+  qb cluster addon list clus100
+  qb cluster addon remove clus100 metrics";
+/// Of `qb cluster addon set`.
+pub const ADDON_SET: &str = "Examples:
+  qb cluster addon set clus100 metrics -f metrics-server.yaml --plan
+  qb cluster addon set clus100 metrics -f metrics-server.yaml
+  qb cluster addon set clus100 policies -f policies.json
+
+A control plane node applies the manifest with kubectl, again every ten minutes, and deletes what a newer
+one no longer holds. Its objects have the label qb.addon=NAME. It must be YAML or JSON of at most 28 KiB;
+larger ones belong into the bundle's manifests/. Every object needs a name. Secrets are refused: the
+manifest stands in the site's log. Its images must be in the bundle, or the nodes must be able to pull them.";
 /// Of `qb cluster attach`.
 pub const ATTACH: &str = "Examples:
   qb cluster attach clus100 -n 3 --plan

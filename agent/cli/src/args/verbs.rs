@@ -49,6 +49,14 @@ const EXAMPLES: &[(&str, &str)] = &[
         "  qb cluster halt clus100 --plan\n  qb cluster halt clus100\n  qb cluster halt clus100 --yes",
     ),
     (
+        "qb cluster addon list",
+        "  qb cluster addon list clus100\n  qb cluster addon list clus100 --watch\n  qb cluster addon list clus100 -o json",
+    ),
+    (
+        "qb cluster addon remove",
+        "  qb cluster addon remove clus100 metrics --plan\n  qb cluster addon remove clus100 metrics\n  qb cluster addon remove clus100 metrics --yes",
+    ),
+    (
         "qb cluster delete",
         "  qb cluster delete clus100 --plan\n  qb cluster delete clus100\n  qb cluster delete clus100 --confirm clus100",
     ),

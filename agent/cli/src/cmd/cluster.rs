@@ -20,7 +20,7 @@ use crate::out::{marks, rows, waiting};
 use super::follow::{Goal, follow};
 use super::node::{find, role_word, words};
 use super::watch::{Shown, show};
-use super::{access, attach, bundle, cluster_backup, cluster_upgrade};
+use super::{access, attach, bundle, cluster_backup, cluster_kept, cluster_upgrade};
 
 /// Runs a verb.
 ///
@@ -45,6 +45,9 @@ pub async fn run(ctx: &Ctx, verb: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Halt { cluster } => cluster_upgrade::halt(&mut session, &cluster).await,
         ClusterCommand::Backup { cluster } => cluster_backup::run(&mut session, &cluster).await,
         ClusterCommand::Restore(args) => cluster_backup::restore(&mut session, &args).await,
+        ClusterCommand::Label(args) => cluster_kept::mark(&mut session, &args, false).await,
+        ClusterCommand::Taint(args) => cluster_kept::mark(&mut session, &args, true).await,
+        ClusterCommand::Addon(verb) => cluster_kept::addon(&mut session, &verb).await,
         ClusterCommand::Delete { cluster } => delete(&mut session, &cluster).await,
         // Done before.
         ClusterCommand::Kubeconfig(_) | ClusterCommand::Credential { .. } | ClusterCommand::Proxy(_) => {
@@ -176,6 +179,7 @@ pub fn page(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
         out.push_str(&table.render(paint, true, None));
     }
     out.push_str(&upkeep(cluster, clock, paint));
+    out.push_str(&cluster_kept::page(cluster, clock, paint));
     let ran: Vec<_> = cluster.stages.iter().filter_map(|s| s.began.map(|b| (s, b))).collect();
     if !ran.is_empty() {
         out.push('\n');

@@ -9,6 +9,7 @@ pub mod authorize;
 pub mod bundle;
 pub mod cluster;
 pub mod cluster_backup;
+pub mod cluster_kept;
 pub mod cluster_upgrade;
 pub mod compare;
 pub mod complete;

@@ -115,6 +115,7 @@ pub(crate) fn cluster(name: &Name, driver: &Name, version: &Version, bundle: Dig
         endpoint: None,
         findings: Vec::new(),
         upgrade: None,
+        addons: Vec::new(),
         stages: Vec::new(),
         waiting_on: None,
     }
@@ -129,6 +130,8 @@ pub(crate) fn member(nodes: &[NodeView], placed: &PlacedNode) -> MemberView {
         done: "none".into(),
         work: None,
         unwell: Vec::new(),
+        labels: Vec::new(),
+        taints: Vec::new(),
         waiting_on: None,
         upkeep: None,
     }

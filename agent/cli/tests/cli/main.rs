@@ -9,6 +9,7 @@ mod completion;
 mod door;
 mod flows;
 mod grammar;
+mod kept;
 mod local;
 mod log;
 mod made;

@@ -16,7 +16,7 @@ use super::place::CURRENT;
 use super::redact::Redactor;
 use super::run::HostPrograms;
 use super::tell::Tell;
-use super::{Host, backup, bindings, leaver, network};
+use super::{Host, backup, bindings, keep, leaver, network};
 use crate::dir::Dir;
 use crate::exec::cluster_dir;
 use crate::progress::StepError;
@@ -138,6 +138,7 @@ fn is_once(work: &Work) -> bool {
         work,
         Work::Restore
             | Work::Peers(_)
+            | Work::Keep(_)
             | Work::Step(HostAction::Sync | HostAction::Compare | HostAction::CheckBackup { .. })
     )
 }
@@ -146,7 +147,7 @@ async fn is_so(host: &Host, work: &Work) -> Result<bool, StepError> {
     match work {
         Work::Step(action) => super::check(host, action).await,
         // What is so already is left alone by it.
-        Work::Restore | Work::Peers(_) => Ok(false),
+        Work::Restore | Work::Peers(_) | Work::Keep(_) => Ok(false),
         Work::Release(leaver) => leaver::is_out(host, leaver).await,
         Work::Bindings(admins) => bindings::are_kept(host, admins).await,
         Work::Backup(wanted) => backup::is_taken(host, wanted),
@@ -161,5 +162,6 @@ async fn bring_about(host: &Host, work: &Work) -> Result<(), StepError> {
         Work::Release(leaver) => leaver::take_out(host, leaver).await,
         Work::Bindings(admins) => bindings::keep(host, admins).await,
         Work::Backup(wanted) => backup::take(host, wanted).await,
+        Work::Keep(things) => keep::keep(host, things).await,
     }
 }

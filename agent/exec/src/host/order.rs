@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use qb_drivers::RelPath;
+use qb_drivers::addons::Addon;
 use qb_drivers::host_step::{HostAction, NetworkMember};
+use qb_drivers::marks::NodeMarks;
 use qb_model::action::Role;
 use qb_model::ids::{Digest, Name};
 use serde::{Deserialize, Serialize};
@@ -30,11 +32,14 @@ pub(crate) enum Lane {
     Bindings,
     /// Backups of the store.
     Backup,
+    /// Labels, taints and add-ons: applying one may take long.
+    Keep,
 }
 
 impl Lane {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 5] = [Self::Order, Self::Release, Self::Peers, Self::Bindings, Self::Backup];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Order, Self::Release, Self::Peers, Self::Bindings, Self::Backup, Self::Keep];
 
     /// Name of its unit.
     pub(crate) fn unit(self) -> &'static str {
@@ -44,6 +49,7 @@ impl Lane {
             Self::Peers => "qb-host-peers.service",
             Self::Bindings => "qb-host-bindings.service",
             Self::Backup => "qb-host-backup.service",
+            Self::Keep => "qb-host-keep.service",
         }
     }
 
@@ -55,6 +61,7 @@ impl Lane {
             Self::Peers => "peers.json",
             Self::Bindings => "bindings.json",
             Self::Backup => "backup.json",
+            Self::Keep => "keep.json",
         }
     }
 
@@ -66,6 +73,7 @@ impl Lane {
             Self::Peers => "peers.result",
             Self::Bindings => "bindings.result",
             Self::Backup => "backup.result",
+            Self::Keep => "keep.result",
         }
     }
 
@@ -77,6 +85,7 @@ impl Lane {
             Self::Peers => "peers.told",
             Self::Bindings => "bindings.told",
             Self::Backup => "backup.told",
+            Self::Keep => "keep.told",
         }
     }
 }
@@ -148,4 +157,16 @@ pub(crate) enum Work {
     Bindings(BTreeMap<Name, Role>),
     /// Takes a backup of the store.
     Backup(Backup),
+    /// Keeps labels, taints and add-ons.
+    Keep(Vec<Keep>),
+}
+
+/// One thing that is kept inside a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Keep {
+    /// Labels and taints of a node.
+    Marks(NodeMarks),
+    /// An add-on, or that it is gone.
+    Addon(Addon),
 }

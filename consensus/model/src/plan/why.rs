@@ -1,6 +1,7 @@
 //! Why nothing happens: `waiting_on` of nodes, clusters and intents, as a pure function of state,
 //! board and now. One cause, the first in the causal chain.
 
+pub mod keeping;
 mod leaving;
 mod upgrading;
 
@@ -319,11 +320,13 @@ fn cause_of_cluster(state: &SiteState, board: &Board, cluster: &Cluster, now: Mi
             Some(WaitingOn::person("cluster.empty", name, text, cluster.since, ("operator", command)))
         }
         ClusterPhase::Ready => {
-            state.members(&cluster.name).find_map(|n| unwell(state, board, n, now)).map(|w| WaitingOn {
+            let degraded = |w: WaitingOn| WaitingOn {
                 subject: name.to_owned(),
                 text: format!("is degraded: {} {}", w.subject, w.text),
                 ..w
-            })
+            };
+            let unwell = state.members(&cluster.name).find_map(|n| unwell(state, board, n, now));
+            unwell.map(degraded).or_else(|| keeping::of(state, board, cluster))
         }
         _ => None,
     }

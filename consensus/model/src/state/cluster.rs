@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SiteState;
 use super::cluster_upgrade::ClusterUpgrade;
+use super::kept::{Addon, NodeMarks};
 use super::nodes::NodePhase;
 use super::restore::{BackupAsked, Restore};
 use crate::action::{NodeRole, Placement};
@@ -127,6 +128,10 @@ pub struct Cluster {
     pub offers: BTreeMap<NodeId, SecretOffer>,
     /// Nodes that leave and that a control plane member has to take out first.
     pub releases: BTreeMap<NodeId, Release>,
+    /// Labels and taints that qb keeps on nodes of members that stay.
+    pub marks: BTreeMap<NodeId, NodeMarks>,
+    /// Its add-ons, and those that were removed.
+    pub addons: BTreeMap<Name, Addon>,
     /// Times of the running or last change.
     pub stages: Vec<StageTimes>,
     /// A revoked host held its CA key.

@@ -5,6 +5,7 @@ use super::SiteState;
 use super::apply::{Applied, Happened};
 use super::cluster::{Cluster, ClusterPhase};
 use super::cluster_upgrade::ClusterUpgrade;
+use super::kept::Marking;
 use super::restore::Restore;
 use super::upgrade::{AgentUpgrade, UpgradePhase};
 use crate::action::{Action, AuthorizedNode, KeyClass, RevokeReason, Role};
@@ -234,6 +235,8 @@ impl SiteState {
                 public: Vec::new(),
                 offers: std::collections::BTreeMap::new(),
                 releases: std::collections::BTreeMap::new(),
+                marks: std::collections::BTreeMap::new(),
+                addons: std::collections::BTreeMap::new(),
                 stages: Vec::new(),
                 ca_exposed: false,
             }),
@@ -267,6 +270,13 @@ impl SiteState {
             Action::ClusterRestore { cluster, node, backup, others } => {
                 self.begin_restore(cluster, *node, *backup, others, cites)
             }
+            Action::ClusterLabel { cluster, node, host, labels, taints } => {
+                self.mark(cluster, &Marking { node: *node, host, labels, taints }, cites)
+            }
+            Action::ClusterAddonSet { cluster, addon, manifest } => {
+                self.set_addon(cluster, addon, manifest, cites)
+            }
+            Action::ClusterAddonRemove { cluster, addon } => self.remove_addon(cluster, addon, cites),
             Action::TokenMint { .. } => self.mint(action, cites),
             Action::TokenRevoke { token } => self.end_token(token),
             Action::SiteFound { .. } => Err(Reason::AlreadyFounded {}),
@@ -372,6 +382,9 @@ impl SiteState {
                 | Action::ClusterUpgrade { .. }
                 | Action::ClusterBackup { .. }
                 | Action::ClusterRestore { .. }
+                | Action::ClusterLabel { .. }
+                | Action::ClusterAddonSet { .. }
+                | Action::ClusterAddonRemove { .. }
                 | Action::TokenMint { .. }
         );
         let open = match action {

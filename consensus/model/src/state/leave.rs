@@ -128,6 +128,7 @@ impl SiteState {
         let serves = self.serves(name);
         let staying: Vec<NodeId> = self.staying(name).map(|n| n.node).collect();
         let Some(cluster) = self.clusters.get_mut(name) else { return };
+        cluster.marks.retain(|node, _| staying.contains(node));
         let mut finished = Vec::new();
         if cluster.attach.as_ref().is_some_and(|a| a.placed && a.nodes.is_empty()) {
             finished.extend(cluster.attach.take().map(|a| a.cites.digest));

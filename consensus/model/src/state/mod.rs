@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_upgrade;
 mod digest;
 mod intents;
+mod kept;
 mod leave;
 mod nodes;
 mod pool;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Applied, ApplyError, Happened};
 pub use cluster::{Attach, Cluster, ClusterPhase, SecretOffer, StageTimes};
 pub use cluster_upgrade::{ClusterUpgrade, MemberUpgrade};
+pub use kept::{Addon, NodeMarks};
 pub use nodes::{NodePhase, NodeRecord, Tombstone};
 pub(crate) use release::rules;
 pub(crate) use restore::names_other;
@@ -332,6 +334,8 @@ impl SiteState {
             cited.extend(cluster.attach.iter().map(|a| a.cites.digest));
             cited.extend(cluster.deleting.iter().map(|c| c.digest));
             cited.extend(cluster.releases.values().map(|r| r.cites.digest));
+            cited.extend(cluster.marks.values().map(|m| m.cites.digest));
+            cited.extend(cluster.addons.values().map(|a| a.cites.digest));
         }
         self.intents.retain(|digest, live| live.finished.is_none() || cited.contains(digest));
     }

@@ -69,6 +69,12 @@ impl SiteState {
                     .as_ref()
                     .is_none_or(|r| cited.rests(&r.cites, |a| super::restore::orders(a, name, r)))
                 && cluster.deleting.is_none_or(|c| cited.rests(&c, |a| deletes(a, name)))
+                && cluster.marks.iter().all(|(node, kept)| {
+                    cited.rests(&kept.cites, |a| super::kept::marks(a, name, node, kept))
+                })
+                && cluster.addons.iter().all(|(addon, kept)| {
+                    cited.rests(&kept.cites, |a| super::kept::addon(a, name, addon, kept))
+                })
                 && cluster.releases.iter().all(|(node, release)| {
                     *node == release.member.node && cited.rests(&release.cites, |a| takes_out(a, name, node))
                 });

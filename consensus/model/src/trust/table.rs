@@ -77,7 +77,7 @@ const fn own(mut class: ActionClass) -> ActionClass {
 }
 
 /// The table.
-const TABLE: [ActionClass; 29] = [
+const TABLE: [ActionClass; 32] = [
     row("site.found", Role::Owner, KeyRule::Lasting),
     portal("node.authorize"),
     removal(row("node.revoke", Role::Operator, KeyRule::Lasting)),
@@ -107,6 +107,9 @@ const TABLE: [ActionClass; 29] = [
     removal(row("cluster.upgrade.stop", Role::Operator, KeyRule::Lasting)),
     row("cluster.backup", Role::Operator, KeyRule::Lasting),
     owner("cluster.restore"),
+    row("cluster.label", Role::Operator, KeyRule::Lasting),
+    row("cluster.addon.set", Role::Operator, KeyRule::Lasting),
+    removal(row("cluster.addon.remove", Role::Operator, KeyRule::Lasting)),
 ];
 
 /// The names of all actions.
@@ -157,6 +160,9 @@ pub fn required(action: &Action) -> &'static ActionClass {
         Action::ClusterUpgradeStop { .. } => 26,
         Action::ClusterBackup { .. } => 27,
         Action::ClusterRestore { .. } => 28,
+        Action::ClusterLabel { .. } => 29,
+        Action::ClusterAddonSet { .. } => 30,
+        Action::ClusterAddonRemove { .. } => 31,
     };
     &TABLE[at]
 }

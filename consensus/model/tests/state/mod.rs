@@ -5,6 +5,7 @@ mod clusters;
 mod holds;
 mod implied;
 mod joins;
+mod kept;
 mod nodes;
 mod orders;
 mod place;

@@ -14,7 +14,9 @@ use qb_model::state::{
 use qb_model::trust::{Admin, AdminKey, KeyUse, Publisher, Relay, TrustEntry};
 use serde::{Deserialize, Serialize};
 
-use crate::support::site::{Site, attach_explicit, create, delete, detach, revoke};
+use crate::support::site::{
+    Site, attach_explicit, create, delete, detach, label, remove_addon, revoke, set_addon,
+};
 use crate::support::{OLGA, OPAL, VERA, charter, charter_body, key, name, node, public, remove};
 
 /// The state with its doors open, as an intruder writes it.
@@ -75,6 +77,10 @@ pub(super) fn without_probation(state: &SiteState, node: NodeId) -> Vec<u8> {
     postcard::to_stdvec(&forged).unwrap()
 }
 
+fn blue(forged: &mut Forged) -> &mut Cluster {
+    forged.clusters.get_mut(&name("blue")).unwrap()
+}
+
 /// `blue` runs on 102 and 103, 104 leaves it, 105 was revoked, vera removed.
 fn lived() -> Site {
     let mut site = Site::with_blue(5, &[102], &[103, 104]);
@@ -84,6 +90,10 @@ fn lived() -> Site {
     site.must("olga", remove("vera"), &[OLGA]);
     let version = "0.2.0".parse().unwrap();
     let first = vec![node(101)];
+    site.must("opal", label("blue", 103, &[("disk", "ssd")], &["gpu"]), &[OPAL]);
+    site.must("opal", set_addon("blue", "dns", &["kind: Service"]), &[OPAL]);
+    site.must("opal", set_addon("blue", "old", &["kind: Service"]), &[OPAL]);
+    site.must("opal", remove_addon("blue", "old"), &[OPAL]);
     site.must("olga", Action::AgentUpgrade { bundle: Digest([9; 32]), version, first, batch: 1 }, &[OLGA]);
     site
 }
@@ -168,7 +178,7 @@ fn s38_what_rests_on_no_intent() {
     let attached = site.record(103).phase.clone();
     let created = site.blue().created;
     type Change<'a> = &'a dyn Fn(&mut Forged);
-    let rows: [Change<'_>; 15] = [
+    let rows: [Change<'_>; 22] = [
         &|f| drop(f.nodes.insert(node(130), stranger.clone())),
         &|f| drop(f.intents.remove(&authorized.digest)),
         &|f| f.intents.get_mut(&authorized.digest).unwrap().envelope[70] ^= 1,
@@ -195,6 +205,19 @@ fn s38_what_rests_on_no_intent() {
         &|f| f.clusters.get_mut(&name("blue")).unwrap().created = authorized,
         &|f| f.clusters.get_mut(&name("blue")).unwrap().deleting = Some(created),
         &|f| drop(f.clusters.insert(name("green"), f.clusters[&name("blue")].clone())),
+        &|f| blue(f).marks.get_mut(&node(103)).unwrap().labels.clear(),
+        &|f| blue(f).marks.get_mut(&node(103)).unwrap().cites = created,
+        &|f| {
+            let kept = blue(f).marks.remove(&node(103)).unwrap();
+            drop(blue(f).marks.insert(node(102), kept));
+        },
+        &|f| blue(f).addons.get_mut(&name("dns")).unwrap().removed = true,
+        &|f| blue(f).addons.get_mut(&name("dns")).unwrap().lines += 1,
+        &|f| blue(f).addons.get_mut(&name("old")).unwrap().removed = false,
+        &|f| {
+            let kept = blue(f).addons.remove(&name("dns")).unwrap();
+            drop(blue(f).addons.insert(name("other"), kept));
+        },
         &|f| f.tombstones.get_mut(&node(105)).unwrap().cites = authorized,
         &|f| f.agents.upgrade.as_mut().unwrap().version = "9.9.9".parse().unwrap(),
         &|f| f.agents.upgrade.as_mut().unwrap().cites = created,

@@ -1,6 +1,6 @@
 //! Actions on nodes and clusters, by the numbers of their nodes.
 
-use qb_model::action::{Action, AuthorizedNode, NodeRole, PlacedNode, Placement};
+use qb_model::action::{Action, AuthorizedNode, Label, NodeRole, PlacedNode, Placement, Taint, TaintEffect};
 use qb_model::ids::{Digest, NodeId};
 
 use super::{authorized, name, node};
@@ -75,4 +75,27 @@ pub(crate) fn upgrade_cluster(cluster: &str, version: &str, batch: u16) -> Actio
         bundle: Digest([10; 32]),
         batch,
     }
+}
+
+/// Labels `key=value` and taints `key` (none is scheduled) of the node of a number.
+pub(crate) fn label(cluster: &str, seed: u8, labels: &[(&str, &str)], taints: &[&str]) -> Action {
+    let label = |(key, value): &(&str, &str)| Label { key: (*key).into(), value: (*value).into() };
+    let taint =
+        |key: &&str| Taint { key: (*key).into(), effect: TaintEffect::NoSchedule, value: String::new() };
+    Action::ClusterLabel {
+        cluster: name(cluster),
+        node: node(seed),
+        host: authorized(seed).host,
+        labels: labels.iter().map(label).collect(),
+        taints: taints.iter().map(taint).collect(),
+    }
+}
+
+pub(crate) fn set_addon(cluster: &str, addon: &str, lines: &[&str]) -> Action {
+    let manifest = lines.iter().map(|line| (*line).to_owned()).collect();
+    Action::ClusterAddonSet { cluster: name(cluster), addon: name(addon), manifest }
+}
+
+pub(crate) fn remove_addon(cluster: &str, addon: &str) -> Action {
+    Action::ClusterAddonRemove { cluster: name(cluster), addon: name(addon) }
 }

@@ -384,5 +384,27 @@ pub(crate) fn every_action() -> Vec<Action> {
                 others
             },
         },
+        Action::ClusterLabel {
+            cluster: name("blue"),
+            node: node(101),
+            host: "n101".parse().unwrap(),
+            labels: vec![
+                qb_model::action::Label { key: "disk".into(), value: "ssd".into() },
+                qb_model::action::Label { key: "topology.kubernetes.io/zone".into(), value: "r7".into() },
+            ],
+            taints: vec![qb_model::action::Taint {
+                key: "gpu".into(),
+                effect: qb_model::action::TaintEffect::NoSchedule,
+                value: String::new(),
+            }],
+        },
+        Action::ClusterAddonSet {
+            cluster: name("blue"),
+            addon: name("hello"),
+            manifest: ["apiVersion: v1", "kind: Namespace", "metadata: {name: \"hello\"}"]
+                .map(str::to_owned)
+                .to_vec(),
+        },
+        Action::ClusterAddonRemove { cluster: name("blue"), addon: name("hello") },
     ]
 }

@@ -406,6 +406,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         started: Millis(NOW),
         work: None,
         releasing: vec![],
+        keeping: vec![],
         units: vec![],
         applied: 0,
         uplinks: Vec::new(),

@@ -48,6 +48,10 @@ pub struct MemberView {
     pub work: Option<WorkView>,
     /// Health of its units as `name: state`; empty when well.
     pub unwell: Vec<String>,
+    /// Labels that qb keeps on its node in Kubernetes, as `key=value`.
+    pub labels: Vec<String>,
+    /// Taints that qb keeps there, as `key=value:Effect` or `key:Effect`.
+    pub taints: Vec<String>,
     /// Why nothing happens.
     #[schema(value_type = Option<mirror::WaitingOn>)]
     pub waiting_on: Option<WaitingOn>,
@@ -125,6 +129,42 @@ pub struct ClusterUpgradeView {
     pub done: u32,
 }
 
+/// Where an add-on is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AddonState {
+    /// No control plane node said anything of it yet.
+    Waits,
+    /// It is applied, and applied again every ten minutes.
+    Applied,
+    /// It could not be applied, or removed; it is tried again.
+    Failed,
+}
+
+/// An add-on of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AddonView {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// The intent that set it, or removed it.
+    #[schema(value_type = String)]
+    pub intent: Digest,
+    /// Lines of its manifest.
+    pub lines: u16,
+    /// Whether it is being removed.
+    pub removed: bool,
+    /// Where it is.
+    pub state: AddonState,
+    /// Since when.
+    #[schema(value_type = u64)]
+    pub since: Millis,
+    /// What failed; empty if nothing did.
+    pub text: String,
+    /// What helps; empty if nothing failed.
+    pub remedy: String,
+}
+
 /// A cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
@@ -161,6 +201,8 @@ pub struct ClusterView {
     pub findings: Vec<Finding>,
     /// Its last upgrade; none if there was none.
     pub upgrade: Option<ClusterUpgradeView>,
+    /// Its add-ons, and those that are being removed.
+    pub addons: Vec<AddonView>,
     /// Stages of the running change with their times, for the timeline: word, started, ended.
     pub stages: Vec<StageView>,
     /// Why nothing happens.

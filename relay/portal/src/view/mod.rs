@@ -13,8 +13,8 @@ mod site;
 mod token;
 
 pub use cluster::{
-    BackupView, ClusterState, ClusterUpgradeState, ClusterUpgradeView, ClusterView, MemberView, StageView,
-    UpkeepView,
+    AddonState, AddonView, BackupView, ClusterState, ClusterUpgradeState, ClusterUpgradeView, ClusterView,
+    MemberView, StageView, UpkeepView,
 };
 pub use event::{AlertView, AuditExport, AuditView, Event, HistoryView, SampleView};
 pub use intent::{

@@ -242,6 +242,7 @@ fn cluster_view() -> ClusterView {
         endpoint: None,
         findings: vec![finding()],
         upgrade: None,
+        addons: Vec::new(),
         stages: vec![],
         waiting_on: None,
     }

@@ -139,6 +139,8 @@ export interface MemberView {
   done: string;
   work: WorkView | null;
   unwell: string[];
+  labels: string[];
+  taints: string[];
   waiting_on: WaitingOn | null;
   /** What a control plane node does for itself; none for others, and of doors that do not know it. */
   upkeep?: UpkeepView | null;

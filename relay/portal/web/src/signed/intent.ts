@@ -1,7 +1,7 @@
 // The intent: one action that an admin wants, bound to a site, a time, a chain head that the signer
 // saw, and the generations that the signer looked at. The member order is that of qb-model.
 
-import { byKey, byText, count, int, nullable, obj, oneOf, set, str, word, type Form } from './schema.ts';
+import { byKey, byText, count, int, nullable, obj, oneOf, set, str, word, type Form, type Order } from './schema.ts';
 import { host, key, labelFault, name, object, siteId, text, ulid, version } from './names.ts';
 import { utf8, type Bytes } from './bytes.ts';
 import { strict, type Json } from './strict.ts';
@@ -16,6 +16,7 @@ export type AuthorizedNode = { node: string; host: string; knock: string };
 export type PlacedNode = { node: string; role: NodeRole };
 export type NewKey = { key: string; class: KeyClass; expires_ms: number | null };
 export type Label = { key: string; value: string };
+export type Taint = { key: string; effect: 'NoExecute' | 'NoSchedule' | 'PreferNoSchedule'; value: string };
 export type Placement =
   | { auto: { count: number; control_plane: number } }
   | { explicit: { nodes: PlacedNode[] } }
@@ -57,6 +58,9 @@ export interface Actions {
   'cluster.upgrade.stop': { cluster: string; upgrade: string };
   'cluster.backup': { cluster: string };
   'cluster.restore': { cluster: string; node: string; backup: string; others: string[] };
+  'cluster.label': { cluster: string; node: string; host: string; labels: Label[]; taints: Taint[] };
+  'cluster.addon.set': { cluster: string; addon: string; manifest: string[] };
+  'cluster.addon.remove': { cluster: string; addon: string };
 }
 
 export type ActionName = keyof Actions;
@@ -107,6 +111,50 @@ const label: Form = (() => {
     },
   };
 })();
+/** Keys that qb may keep on a node of Kubernetes: none of Kubernetes' own, but for where it stands. */
+const own = (form: Form, places: boolean): Form => ({
+  ...form,
+  check: (v, where) => {
+    form.check(v, where);
+    const { key: k } = v as unknown as Label;
+    const place = places && (k === 'topology.kubernetes.io/region' || k === 'topology.kubernetes.io/zone');
+    if (!place && /^([^/]*\.)?(kubernetes|k8s)\.io\//.test(k)) throw new Error(`${where} has a key that Kubernetes keeps`);
+  },
+});
+const taint: Form = (() => {
+  const form = obj({ key: text(1, 317), effect: word('NoExecute', 'NoSchedule', 'PreferNoSchedule'), value: text(0, 63) });
+  return own(
+    {
+      ...form,
+      check: (v, where) => {
+        form.check(v, where);
+        const { key: k, value } = v as unknown as Taint;
+        const fault = labelFault(k, value);
+        if (fault) throw new Error(`${where} ${fault}`);
+      },
+    },
+    false,
+  );
+})();
+const byTaint: Order = (e) => utf8(`${(e as Taint).key}\0${(e as Taint).effect}`);
+
+export const ADDON_BYTES = 28 * 1024;
+export const ADDON_LINES = 2_000;
+
+/** The lines of a manifest. */
+const manifest: Form = {
+  check: (v, where) => {
+    if (!Array.isArray(v)) throw new Error(`${where} must be a list`);
+    v.forEach((line, i) => text(0, ADDON_BYTES).check(line, `${where}[${i}]`));
+    const lines = v as string[];
+    const bytes = lines.reduce((sum, line) => sum + utf8(line).length + 1, 0);
+    if (bytes > ADDON_BYTES || lines.length > ADDON_LINES)
+      throw new Error(`${where} has ${bytes} bytes in ${lines.length} lines, allowed are ${ADDON_BYTES} in ${ADDON_LINES}`);
+    if (lines.every((line) => line.trim() === '')) throw new Error(`${where} is empty`);
+  },
+  write: (v) => JSON.stringify(v),
+};
+
 export const url: Form = str(
   (v) => v.length <= 256 && /^(https:\/\/(?![/:]|$)|http:\/\/(localhost|127\.0\.0\.1)(?=[:/]|$))[A-Za-z0-9\-._~:/[\]%]*$/.test(v),
   'an https:// address',
@@ -166,6 +214,15 @@ const ACTIONS: Record<ActionName, Form> = {
   'cluster.upgrade.stop': obj({ cluster: name, upgrade: key }),
   'cluster.backup': obj({ cluster: name }),
   'cluster.restore': obj({ cluster: name, node: key, backup: key, others: set(key, 0, 4, byKey()) }),
+  'cluster.label': obj({
+    cluster: name,
+    node: key,
+    host,
+    labels: set(own(label, true), 0, 32, byText('key')),
+    taints: set(taint, 0, 16, byTaint),
+  }),
+  'cluster.addon.set': obj({ cluster: name, addon: name, manifest }),
+  'cluster.addon.remove': obj({ cluster: name, addon: name }),
 };
 
 /** Every action on trust, the deletion of a cluster, a release and an upgrade of agents name a head of the trust log. */
