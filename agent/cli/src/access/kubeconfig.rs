@@ -13,6 +13,50 @@ pub const OLDEST: &str = "client.authentication.k8s.io/v1beta1";
 /// What newer ones ask for.
 const NEWEST: &str = "client.authentication.k8s.io/v1";
 
+/// A name that the certificate of every API server of driver kubeadm has.
+pub const EVERY_SERVER: &str = "localhost";
+/// Where an API server listens, and mostly a load balancer before them.
+const PORT: u16 = 6443;
+
+/// The address of an API server as kubeconfigs have it, from a cluster's own or a host and port.
+pub fn server(endpoint: &str) -> String {
+    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint);
+    format!("https://{host}")
+}
+
+/// `HOST[:PORT]` of a load balancer, with its port: a name, an IPv4 address or an IPv6 address in brackets.
+///
+/// # Errors
+/// It is none.
+pub fn load_balancer(text: &str) -> Result<String, String> {
+    let wrong = || "HOST or HOST:PORT, such as api.example.com:6443 or [fd00::5]:6443".to_owned();
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, port)) => {
+            v6.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+            (format!("[{v6}]"), port.strip_prefix(':').or(port.is_empty().then_some("")))
+        }
+        None => {
+            let (host, port) = text.split_once(':').map_or((text, Some("")), |(h, p)| (h, Some(p)));
+            let good = |part: &str| {
+                let inner = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+                (1..=63).contains(&part.len())
+                    && part.bytes().all(inner)
+                    && !part.starts_with('-')
+                    && !part.ends_with('-')
+            };
+            if host.len() > 253 || !host.split('.').all(good) || text.ends_with(':') {
+                return Err(wrong());
+            }
+            (host.to_owned(), port)
+        }
+    };
+    let port = match port.ok_or_else(wrong)? {
+        "" => PORT,
+        port => port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?,
+    };
+    Ok(format!("{host}:{port}"))
+}
+
 /// What a kubeconfig is made of.
 pub struct Parts<'a> {
     /// The site's name on this computer.

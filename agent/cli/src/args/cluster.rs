@@ -128,6 +128,9 @@ pub struct KubeconfigArgs {
     /// To the cluster's own address, even where a relay is the door
     #[arg(long, conflicts_with = "port")]
     pub direct: bool,
+    /// To a load balancer of your own before the control plane nodes; port 6443 if none is named
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::access::kubeconfig::load_balancer, conflicts_with_all = ["direct", "port"])]
+    pub endpoint: Option<String>,
     /// To a `qb cluster proxy` that listens on this port of this computer
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,

@@ -110,11 +110,12 @@ pub const ATTACH: &str = "Examples:
 pub const KUBECONFIG: &str = "Examples:
   qb cluster kubeconfig clus100 -o clus100.yaml
   qb cluster kubeconfig clus100 --merge
-  qb cluster kubeconfig clus100 --port 16443 -o clus100.yaml
+  qb cluster kubeconfig clus100 --endpoint api.example.com:6443 -o clus100.yaml
 
 It holds no secret: kubectl gets a certificate of an hour from qb, for which your key signs. Who is
 removed as an admin is out of the cluster at once. Your rights there follow your role: owners and
-operators are cluster-admin, viewers may view. Where a relay is the door, use `qb kubectl CLUSTER -- get nodes`,
+operators are cluster-admin, viewers may view. --endpoint goes through a load balancer of your own (TCP
+to port 6443 of the control plane nodes): it needs no certificate, and nodes do not use it. Where a relay is the door, use `qb kubectl CLUSTER -- get nodes`,
 or `qb cluster proxy CLUSTER` and its port as --port.";
 /// Of `qb cluster credential`.
 pub const CREDENTIAL: &str = "Examples:

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::credential::{self, Credential};
-use crate::access::kubeconfig::{Parts, exec_credential, kubeconfig, version};
+use crate::access::kubeconfig::{EVERY_SERVER, Parts, exec_credential, kubeconfig, server, version};
 use crate::access::proxy::Proxy;
 use crate::args::Format;
 use crate::args::cluster::{KubeconfigArgs, KubectlArgs, ProxyArgs};
@@ -42,21 +42,32 @@ pub async fn credential(ctx: &Ctx, cluster: &Name) -> Result<(), CliError> {
 pub async fn kubeconfig_of(ctx: &Ctx, args: &KubeconfigArgs) -> Result<(), CliError> {
     let mut session = ctx.session().await?;
     let cluster = session.api.cluster(&args.cluster).await?;
-    let server = match (args.port, &cluster.endpoint) {
+    if args.endpoint.is_some() && cluster.rehearsal {
+        return Err(CliError::usage(
+            "A rehearsal's API server is on one node: no load balancer stands before it.",
+        )
+        .remedy(format!("qb cluster kubeconfig {} --direct", args.cluster)));
+    }
+    let balancer = args.endpoint.as_ref().filter(|_| cluster.endpoint.is_some());
+    let server = match (args.port, balancer.or(cluster.endpoint.as_ref())) {
         (Some(port), _) => format!("https://127.0.0.1:{port}"),
-        (None, _) if session.at_relay() && !args.direct => {
+        (None, _) if session.at_relay() && !args.direct && args.endpoint.is_none() => {
             let name = &args.cluster;
             return Err(CliError::usage("Through a relay this computer need not reach the cluster's own address.")
                 .remedy(format!("qb kubectl {name} -- get nodes, or --direct if it does reach it, or qb cluster proxy {name} --port 16443 and --port 16443 here")));
         }
-        (None, Some(endpoint)) => format!("https://{}", out::text::clean(endpoint)),
+        (None, Some(endpoint)) => server(&out::text::clean(endpoint)),
         (None, None) => {
             return Err(CliError::failed(format!("{} does not serve yet.", args.cluster))
                 .remedy(format!("qb cluster show {} --watch", args.cluster)));
         }
     };
     let credential = credential::get(&mut session, &args.cluster).await?;
-    let file = config(&session, &args.cluster, &server, &credential, !args.merge)?;
+    let mut file = config(&session, &args.cluster, &server, &credential, !args.merge)?;
+    if args.endpoint.is_some() {
+        // The balancer's name is in no certificate; the cluster's authority and this name are as good.
+        file["clusters"][0]["cluster"]["tls-server-name"] = EVERY_SERVER.into();
+    }
     if args.merge {
         let path = merge(ctx, &file).await?;
         ctx.out.say(&format!("Merged into {}.", path.display()));

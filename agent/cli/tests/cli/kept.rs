@@ -1,5 +1,6 @@
 //! What qb keeps inside a cluster, in words: labels, taints, add-ons.
 
+use qb_cli::access::kubeconfig::{load_balancer, server};
 use qb_cli::args::cluster::{AddonCommand, ClusterCommand};
 use qb_cli::args::{Command, help};
 use qb_cli::cmd::cluster_kept::{lines, page, retaint, table};
@@ -151,4 +152,39 @@ fn the_grammar() {
     }
     assert!(parsed(&["label", "c1", "n1", "a=b", "c-"]).is_ok());
     assert!(parsed(&["taint", "c1", "n1", "a=b:NoSchedule", "c-"]).is_ok());
+    assert!(parsed(&["kubeconfig", "c1", "--endpoint", "api:443"]).is_ok());
+    assert!(parsed(&["kubeconfig", "c1", "--endpoint", "api:0"]).is_err());
+    assert!(parsed(&["kubeconfig", "c1", "--endpoint", "api", "--direct"]).is_err());
+}
+
+#[test]
+fn load_balancers_have_a_host_and_a_port() {
+    for (text, want) in [
+        ("api.example.com", Some("api.example.com:6443")),
+        ("api.example.com:443", Some("api.example.com:443")),
+        ("10.0.0.5", Some("10.0.0.5:6443")),
+        ("[fd00::5]", Some("[fd00::5]:6443")),
+        ("[fd00::5]:8443", Some("[fd00::5]:8443")),
+        ("", None),
+        ("api:", None),
+        ("api:0", None),
+        ("api:70000", None),
+        ("api:1:2", None),
+        ("fd00::5", None),
+        ("[fd00::5", None),
+        ("[api]:1", None),
+        ("[fd00::5]8443", None),
+        ("https://api.example.com", None),
+        ("api.example.com/a", None),
+        ("-a", None),
+        ("a..b", None),
+    ] {
+        assert_eq!(load_balancer(text).ok().as_deref(), want, "{text}");
+    }
+}
+
+#[test]
+fn an_address_has_its_scheme_once() {
+    assert_eq!(server("https://10.0.0.1:6443"), "https://10.0.0.1:6443");
+    assert_eq!(server("10.0.0.1:6443"), "https://10.0.0.1:6443");
 }

@@ -216,7 +216,7 @@ fn s38_what_rests_on_no_intent() {
         &|f| blue(f).addons.get_mut(&name("old")).unwrap().removed = false,
         &|f| {
             let kept = blue(f).addons.remove(&name("dns")).unwrap();
-            drop(blue(f).addons.insert(name("other"), kept));
+            blue(f).addons.insert(name("other"), kept);
         },
         &|f| f.tombstones.get_mut(&node(105)).unwrap().cites = authorized,
         &|f| f.agents.upgrade.as_mut().unwrap().version = "9.9.9".parse().unwrap(),
