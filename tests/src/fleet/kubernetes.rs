@@ -12,6 +12,9 @@ use crate::kubernetes::{Version, WEB, ensure_folder};
 use crate::lab::Host;
 use crate::wait::eventually;
 
+/// How long Services may take: a watch of kube-proxy 1.20 that went dead in an election of the store ends after
+/// five to ten minutes.
+const WATCH: Duration = Duration::from_secs(660);
 /// How `qb` ends when what it signed is accepted and not done yet.
 const ACCEPTED: i32 = 5;
 /// How long three control plane nodes may take, one after the other on two shared cores.
@@ -113,7 +116,7 @@ impl Fleet {
         })?;
         let pods: BTreeMap<_, _> =
             pods.into_iter().filter(|(host, _)| members.iter().any(|i| format!("h{i}") == *host)).collect();
-        eventually(LATE, "pods reach each other", || {
+        eventually(WATCH, "pods reach each other", || {
             for (from, pod) in &pods {
                 let urls = pods.values().map(|to| format!("http://{}:8080/", to.address));
                 for url in urls.chain([format!("http://{SERVICE}/")]) {

@@ -180,9 +180,10 @@ pub struct UpgradeArgs {
     /// The version: newer, and no minor version is left out
     #[arg(long, value_name = "VERSION", value_parser = super::version)]
     pub version: Version,
-    /// The bundle that brings it: a file, or one of the site by the beginning of its digest
+    /// The bundle that brings it: a file, or one of the site by the beginning of its digest; default: the
+    /// site's one of that version
     #[arg(long, value_name = "FILE|DIGEST")]
-    pub bundle: String,
+    pub bundle: Option<String>,
     /// Workers at the same time; control plane nodes always go alone
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub batch: u16,

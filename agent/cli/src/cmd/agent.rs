@@ -145,7 +145,7 @@ async fn choose(session: &Session<'_>, text: &str) -> Result<Chosen, CliError> {
 /// # Errors
 /// None, several, another driver's, or no publisher's that the site accepts.
 pub fn held(bundles: &[BundleView], text: &str) -> Result<BundleView, CliError> {
-    let begins = |b: &&BundleView| b.digest.to_string().starts_with(text);
+    let begins = |b: &&BundleView| crate::out::text::begins(&b.digest, text);
     let found: Vec<&BundleView> = bundles.iter().filter(begins).collect();
     match found.as_slice() {
         [one] if one.name.as_str() != qb_drivers::agent::AGENT => {

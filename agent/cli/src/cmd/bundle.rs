@@ -195,7 +195,7 @@ struct Verified {
 /// The bundle of a site as a file, for a site without a line: verified when it is here.
 async fn export(session: &Session<'_>, which: &str) -> Result<(), CliError> {
     let bundles = session.api.bundles().await?;
-    let mut fits = bundles.iter().filter(|b| b.digest.to_string().starts_with(which));
+    let mut fits = bundles.iter().filter(|b| crate::out::text::begins(&b.digest, which));
     let bundle = match (fits.next(), fits.next()) {
         (Some(bundle), None) => bundle,
         (None, _) => {

@@ -40,7 +40,7 @@ pub fn kept<'a>(
     let name = &cluster.name;
     let member = |m: &&MemberView| on.is_none_or(|on| m.host.as_str() == on);
     let of = |m: &'a MemberView| m.upkeep.iter().flat_map(|u| &u.backups).map(move |b| (m, b));
-    let begins = |(_, b): &(&MemberView, &BackupView)| b.digest.to_string().starts_with(text);
+    let begins = |(_, b): &(&MemberView, &BackupView)| crate::out::text::begins(&b.digest, text);
     let found: Vec<_> = cluster.members.iter().filter(member).flat_map(of).filter(begins).collect();
     match found.as_slice() {
         [] => {

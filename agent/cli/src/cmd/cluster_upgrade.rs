@@ -21,7 +21,7 @@ use super::follow::{Goal, follow};
 /// # Errors
 /// None, several, another driver's, or no publisher's that the site accepts.
 pub fn held(bundles: &[BundleView], text: &str, cluster: &ClusterView) -> Result<BundleView, CliError> {
-    let begins = |b: &&BundleView| b.digest.to_string().starts_with(text);
+    let begins = |b: &&BundleView| crate::out::text::begins(&b.digest, text);
     let found: Vec<&BundleView> = bundles.iter().filter(begins).collect();
     match found.as_slice() {
         [one] if one.name != cluster.driver => Err(other_driver(&one.name, cluster)),
@@ -40,6 +40,30 @@ pub fn held(bundles: &[BundleView], text: &str, cluster: &ClusterView) -> Result
             let text = format!("{} names {}.", clean(text), plural(several.len(), "bundle"));
             Err(CliError::usage(text).remedy("more of the digest, from qb bundle list"))
         }
+    }
+}
+
+/// The one bundle of a cluster's driver and a version that the site holds and accepts.
+///
+/// # Errors
+/// None, or several.
+pub fn of_version(
+    bundles: &[BundleView],
+    version: &Version,
+    cluster: &ClusterView,
+) -> Result<BundleView, CliError> {
+    let fits = |b: &&BundleView| b.name == cluster.driver && b.version == *version && b.publisher.is_some();
+    let found: Vec<&BundleView> = bundles.iter().filter(fits).collect();
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(CliError::usage(format!("The site holds no bundle of {} {version}.", cluster.driver))
+            .remedy("qb bundle push FILE, or --bundle FILE")),
+        several => Err(CliError::usage(format!(
+            "The site holds {} of {} {version}.",
+            plural(several.len(), "bundle"),
+            cluster.driver
+        ))
+        .remedy("--bundle with the beginning of a digest, from qb bundle list")),
     }
 }
 
@@ -66,9 +90,12 @@ async fn choose(
     args: &UpgradeArgs,
     cluster: &ClusterView,
 ) -> Result<Digest, CliError> {
-    let path = Path::new(&args.bundle);
+    let Some(named) = &args.bundle else {
+        return Ok(of_version(&session.api.bundles().await?, &args.version, cluster)?.digest);
+    };
+    let path = Path::new(named);
     if !path.is_file() {
-        let bundle = held(&session.api.bundles().await?, &args.bundle, cluster)?;
+        let bundle = held(&session.api.bundles().await?, named, cluster)?;
         brings(&bundle.version, &args.version)?;
         return Ok(bundle.digest);
     }

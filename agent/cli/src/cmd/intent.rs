@@ -45,7 +45,7 @@ pub async fn run(ctx: &Ctx, verb: IntentCommand) -> Result<(), CliError> {
 /// None or several.
 pub fn find<'a>(intents: &'a [IntentView], text: &str) -> Result<&'a IntentView, CliError> {
     let upper = text.to_ascii_uppercase();
-    let is = |i: &&IntentView| i.id.as_str().starts_with(&upper) || i.digest.to_string().starts_with(text);
+    let is = |i: &&IntentView| i.id.as_str().starts_with(&upper) || crate::out::text::begins(&i.digest, text);
     let found: Vec<&IntentView> = intents.iter().filter(is).collect();
     match found.as_slice() {
         [one] => Ok(one),

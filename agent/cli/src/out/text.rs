@@ -1,7 +1,7 @@
 //! Text from outside made harmless, numbers and times as people read them.
 
 use jiff::{Timestamp, tz::TimeZone};
-use qb_model::Millis;
+use qb_model::{Digest, Millis};
 
 /// Longest text from outside that is shown, in characters: no field of the API is longer.
 const MAX_CHARS: usize = 4096;
@@ -106,6 +106,13 @@ pub fn short_hash(bytes: &[u8; 32]) -> String {
 /// The same without the space, as a command takes it.
 pub fn short_hash_arg(bytes: &[u8; 32]) -> String {
     short_hash(bytes).replace(' ', "")
+}
+
+/// Whether a text is how a digest begins: as base64url, or as the hexadecimal groups that tables show.
+pub fn begins(digest: &Digest, text: &str) -> bool {
+    let groups = text.replace(' ', "").to_ascii_lowercase();
+    let hex: String = digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    digest.to_string().starts_with(text) || (groups.len() >= 4 && hex.starts_with(&groups))
 }
 
 /// What shows times: now and the zone.

@@ -2,7 +2,7 @@
 
 use qb_cli::args::PlanMode;
 use qb_cli::cmd::cluster_backup::kept;
-use qb_cli::cmd::cluster_upgrade::{brings, held};
+use qb_cli::cmd::cluster_upgrade::{brings, held, of_version};
 use qb_cli::cmd::follow::{Goal, late, reached, stopped};
 use qb_cli::cmd::{
     authorize, cluster as cluster_cmd, doctor, node as node_cmd, preflight as preflight_cmd, rest, state,
@@ -326,7 +326,9 @@ fn the_bundle_of_an_upgrade_is_of_the_driver_and_the_version() {
     let driver = c.driver.as_str();
     let all = [bundle(1, driver, Some("acme")), bundle(2, "agent", Some("acme")), bundle(3, driver, None)];
     let text = |n: u8| Digest([n; 32]).to_string();
-    assert_eq!(held(&all, &text(1)[..8], &c).unwrap().digest, Digest([1; 32]));
+    for text in [&text(1)[..8], "0101 0101", "01010101"] {
+        assert_eq!(held(&all, text, &c).unwrap().digest, Digest([1; 32]), "{text}");
+    }
     for (text, said) in [
         (text(2), "is of driver"),
         (text(3), "No publisher"),
@@ -338,6 +340,9 @@ fn the_bundle_of_an_upgrade_is_of_the_driver_and_the_version() {
     }
     let version = |text: &str| text.parse::<qb_model::Version>().unwrap();
     assert!(brings(&version("1.37.0"), &version("1.37.0")).is_ok());
+    assert_eq!(of_version(&all, &version("1.37.0"), &c).unwrap().digest, Digest([1; 32]));
+    let error = of_version(&all, &version("1.37.1"), &c).unwrap_err();
+    assert!(error.lines()[0].starts_with("The site holds no bundle of"), "{:?}", error.lines());
     let error = brings(&version("1.37.0"), &version("1.37.1")).unwrap_err();
     assert_eq!(error.lines()[0], "The bundle brings 1.37.0, not 1.37.1.");
 }
