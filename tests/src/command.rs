@@ -25,6 +25,8 @@ pub struct Qb {
     pub config: PathBuf,
     /// Issuers that this computer trusts, PEM, where a relay has a certificate; else the machine's own.
     pub roots: Option<PathBuf>,
+    /// The kubectl that `qb kubectl` runs; else the one of the PATH.
+    pub kubectl: Option<PathBuf>,
 }
 
 /// How a run of `qb` ended.
@@ -74,6 +76,9 @@ impl Qb {
         }
         if let Some(roots) = &self.roots {
             command.env("SSL_CERT_FILE", roots);
+        }
+        if let Some(kubectl) = &self.kubectl {
+            command.env("KUBECTL", kubectl);
         }
         command.args(args).env("QB_CONFIG", &self.config).env("QB_NO_INPUT", "1").stdin(Stdio::null());
         command

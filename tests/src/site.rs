@@ -87,7 +87,8 @@ impl Site {
             "{} is too deep: a socket's path has at most {SOCKET_BYTES} bytes; use a directory with a shorter path",
             dir.display()
         );
-        let qb = Qb { program: binaries.qb.clone(), config: dir.join("config.toml"), roots: None };
+        let qb =
+            Qb { program: binaries.qb.clone(), config: dir.join("config.toml"), roots: None, kubectl: None };
         Ok(Self { name: layout.name.clone(), qb, agents, enrolment, dir })
     }
 

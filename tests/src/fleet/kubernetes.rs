@@ -30,7 +30,9 @@ impl Fleet {
     /// # Errors
     /// It is refused.
     pub fn order(&self, args: &[&str]) -> Result<()> {
-        self.far(&[args, &["-y", "--no-wait"]].concat())?.ended(ACCEPTED).map(drop)
+        let ran = self.far(&[args, &["-y", "--no-wait"]].concat())?;
+        // What is done at once has nothing to wait for.
+        if ran.code == 0 { Ok(()) } else { ran.ended(ACCEPTED).map(drop) }
     }
 
     /// Has the site accept bundles of its own publisher.

@@ -80,8 +80,12 @@ impl Fleet {
         let issuer = Issuer::new("Fleet Works Root")?;
         let roots = dir.path().join("roots.pem");
         std::fs::write(&roots, issuer.pem())?;
-        let qb =
-            Qb { program: Binaries::find()?.qb, config: dir.path().join("config.toml"), roots: Some(roots) };
+        let qb = Qb {
+            program: Binaries::find()?.qb,
+            config: dir.path().join("config.toml"),
+            roots: Some(roots),
+            kubectl: None,
+        };
         let lab = Lab::create(lab)?;
         let mut fleet =
             Self { lab, qb, packages, issuer, site: site.to_owned(), relay_key: String::new(), dir };

@@ -8,7 +8,7 @@ mod life;
 
 use anyhow::Result;
 use qb_tests::fleet::Fleet;
-use qb_tests::kubernetes::Version;
+use qb_tests::kubernetes::{Version, ensure_folder};
 use qb_tests::lab::{Host, Kind};
 
 /// The cluster.
@@ -17,6 +17,7 @@ const CLUSTER: &str = "c1";
 /// A site with these hosts in its pool, each of which can be a node of Kubernetes, and with the bundle.
 fn site(lab: &str, hosts: std::ops::RangeInclusive<u8>) -> Result<(Fleet, Vec<Host>)> {
     let mut fleet = Fleet::create(lab, "lyon")?;
+    fleet.qb.kubectl = Some(ensure_folder(&fleet.lab, Version::First)?.join("bin/kubectl"));
     let nodes = fleet.explained(|fleet| {
         fleet.create_site()?;
         let nodes = fleet.machines(hosts.clone(), &Kind::kubernetes())?;
