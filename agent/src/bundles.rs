@@ -110,6 +110,16 @@ pub(crate) fn publishers(node: &Node) -> Vec<PublicKey> {
     node.site().trust().publishers().keys().copied().collect()
 }
 
+/// Says that a bundle is here as a whole: this door shows it from now on.
+fn arrived(node: &Node, digest: &Digest) {
+    let head = node.blobs.head(digest).ok().flatten();
+    // It was finished a moment ago; where somebody deletes files beside the agent, its digest names it.
+    let name = head.and_then(|(head, _)| qb_drivers::bundle::peek(&head).ok());
+    let name = name.map_or_else(|| digest.to_string(), |(_, m)| format!("{} {}", m.name, m.version));
+    tracing::info!(%digest, "a bundle is here and verified");
+    node.events.say(crate::events::now(), "bundle", &name, "is here and verified");
+}
+
 /// The bundle's file, from this node or from whoever has it.
 ///
 /// # Errors

@@ -71,7 +71,7 @@ async fn try_fetch(node: &Arc<Node>, digest: &Digest, fetching: &Arc<Fetching>) 
     let (blobs, done) = (node.blobs.clone(), partial);
     let finished = tokio::task::spawn_blocking(move || blobs.finish(&done)).await;
     finished.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-    tracing::info!(%digest, "a bundle is here and verified");
+    super::arrived(node, digest);
     Ok(())
 }
 

@@ -192,6 +192,7 @@ impl Inbox {
             match taken.unwrap_or_else(|e| Err(e.to_string())) {
                 Ok(digest) => {
                     tracing::info!(%digest, "bundle taken from {}", path.display());
+                    super::arrived(node, &digest);
                     self.0.remove(&path);
                     if let Err(error) = files::remove(&path) {
                         tracing::warn!("{error}");

@@ -31,7 +31,10 @@ pub(crate) async fn take(node: &Arc<Node>, mut upload: Upload) -> Answer<Digest>
         taking = taken.map_err(|_| Problem::internal("taking the bundle was cut short"))?.map_err(problem)?;
     }
     let finished = tokio::task::spawn_blocking(move || taking.finish()).await;
-    finished.map_err(|_| Problem::internal("taking the bundle was cut short"))?.map_err(problem)
+    let digest =
+        finished.map_err(|_| Problem::internal("taking the bundle was cut short"))?.map_err(problem)?;
+    super::arrived(node, &digest);
+    Ok(digest)
 }
 
 /// The file of a bundle that lies here, a piece at a time.

@@ -81,7 +81,7 @@ fn story(s: &mut Second) -> Result<()> {
     let mut waiting = nodes.as_array().into_iter().flatten().filter(|n| n["state"] == "waiting");
     let print = waiting.next().and_then(|n| n["fingerprint"].as_str()).context("nobody waits")?.to_owned();
     s.f.site.qb.ok(&["--door", &far, "node", "authorize", &print, "-y"])?;
-    s.f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
+    a_bundle_comes(s, &url)?;
     create_and_attach(s, &url)?;
     nobody_knocks(s, &url)?;
     frozen(s, &url)?;
@@ -197,6 +197,16 @@ fn site_signed(b: &Browser) -> Result<()> {
     b.shows(SOON, "Receipt signed by node-")?;
     b.shows(SOON, "verified in this browser")?;
     b.shows(SOON, "Accepted by lyon")
+}
+
+/// A dialog that waits for a bundle has it soon after somebody brought one: nobody reads the page again.
+fn a_bundle_comes(s: &mut Second, url: &str) -> Result<()> {
+    s.f.browser.go(&format!("{url}/lyon/clusters"))?;
+    s.f.browser.click(SOON, "button", "Create a cluster")?;
+    s.f.browser.shows(SOON, "The site holds no bundle that it accepts")?;
+    s.f.site.qb.ok(&["cluster", "create", "clus100", "-y"])?;
+    // Less than the page's own pause between two reads of bundles.
+    s.f.browser.shows(SOON / 2, "You sign: create cluster clus101")
 }
 
 fn create_and_attach(s: &mut Second, url: &str) -> Result<()> {

@@ -4,7 +4,7 @@
 use qb_drivers::agent::check_form;
 use qb_drivers::bundle::{Manifest, peek};
 use qb_model::action::Action;
-use qb_model::{Digest, NodeId, Version};
+use qb_model::{Digest, Name, NodeId, Version};
 use qb_portal::view::{
     AgentUpgradeState, AgentUpgradeView, BundleView, NodeState, NodeUpgradeState, NodeView, SiteView,
 };
@@ -20,6 +20,7 @@ use crate::out::text::{Clock, clean, plural, short_hash};
 use crate::out::waiting;
 use crate::sentence::Hosts;
 
+use super::bundle;
 use super::node::find;
 use super::rollout::follow;
 use super::watch::{Shown, show};
@@ -145,29 +146,11 @@ async fn choose(session: &Session<'_>, text: &str) -> Result<Chosen, CliError> {
 /// # Errors
 /// None, several, another driver's, or no publisher's that the site accepts.
 pub fn held(bundles: &[BundleView], text: &str) -> Result<BundleView, CliError> {
-    let begins = |b: &&BundleView| crate::out::text::begins(&b.digest, text);
-    let found: Vec<&BundleView> = bundles.iter().filter(begins).collect();
-    match found.as_slice() {
-        [one] if one.name.as_str() != qb_drivers::agent::AGENT => {
-            Err(CliError::usage(format!("Bundle {} is of driver {}, not an agent's.", clean(text), one.name))
-                .remedy("qb bundle list"))
-        }
-        [one] if one.publisher.is_none() => Err(CliError::refused(format!(
-            "No publisher that the site accepts signed bundle {}.",
-            clean(text)
-        ))
-        .remedy("qb bundle trust PUBLISHER KEY")),
-        [one] => Ok((*one).clone()),
-        [] => Err(CliError::usage(format!(
-            "There is no file {0}, and no bundle of the site begins so.",
-            clean(text)
-        ))
-        .remedy("qb bundle list, or name a bundle's file")),
-        several => {
-            let text = format!("{} names {}.", clean(text), plural(several.len(), "bundle"));
-            Err(CliError::usage(text).remedy("more of the digest, from qb bundle list"))
-        }
-    }
+    let other = |name: &Name| {
+        CliError::usage(format!("Bundle {} is of driver {name}, not an agent's.", clean(text)))
+            .remedy("qb bundle list")
+    };
+    bundle::held(bundles, text, qb_drivers::agent::AGENT, other)
 }
 
 /// The first wave: names as nodes, or every node of a zone.
@@ -217,7 +200,7 @@ async fn upgrade(session: &mut Session<'_>, args: &UpgradeArgs) -> Result<(), Cl
         fits(manifest, &nodes)?;
     }
     if let (Some((bytes, _)), None) = (chosen.file, session.ctx.globals.plan) {
-        let view = super::bundle::push_bytes(session, bytes).await?;
+        let view = bundle::push_bytes(session, bytes).await?;
         session.ctx.out.hint(&format!("Pushed agent {} ({}).", view.version, short_hash(&view.digest.0)));
     }
     let hosts: Hosts = nodes.iter().map(|n| (n.id, n.name.clone())).collect();

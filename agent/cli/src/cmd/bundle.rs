@@ -25,7 +25,7 @@ use crate::error::{CliError, sentence};
 use crate::files;
 use crate::keyfile::Kind;
 use crate::out::table::{Column, Table};
-use crate::out::text::{bytes, now, short_hash};
+use crate::out::text::{bytes, clean, now, plural, short_hash};
 
 use super::watch::{Shown, once};
 
@@ -190,6 +190,38 @@ struct Verified {
     publisher: PublicKey,
     /// Whether the publisher is the one that was given.
     compared: bool,
+}
+
+/// The bundle of the site whose digest begins so; it must be of this driver.
+///
+/// # Errors
+/// None, several, no publisher's that the site accepts, or what is said of another driver's.
+pub fn held(
+    bundles: &[BundleView],
+    text: &str,
+    driver: &str,
+    other: impl Fn(&Name) -> CliError,
+) -> Result<BundleView, CliError> {
+    let begins = |b: &&BundleView| crate::out::text::begins(&b.digest, text);
+    let found: Vec<&BundleView> = bundles.iter().filter(begins).collect();
+    match found.as_slice() {
+        [one] if one.name.as_str() != driver => Err(other(&one.name)),
+        [one] if one.publisher.is_none() => Err(CliError::refused(format!(
+            "No publisher that the site accepts signed bundle {}.",
+            clean(text)
+        ))
+        .remedy("qb bundle trust PUBLISHER KEY")),
+        [one] => Ok((*one).clone()),
+        [] => Err(CliError::usage(format!(
+            "There is no file {0}, and no bundle of the site begins so.",
+            clean(text)
+        ))
+        .remedy("qb bundle list, or name a bundle's file")),
+        several => {
+            let text = format!("{} names {}.", clean(text), plural(several.len(), "bundle"));
+            Err(CliError::usage(text).remedy("more of the digest, from qb bundle list"))
+        }
+    }
 }
 
 /// The bundle of a site as a file, for a site without a line: verified when it is here.

@@ -10,7 +10,7 @@ use crate::args::cluster::UpgradeArgs;
 use crate::change::Change;
 use crate::ctx::Session;
 use crate::error::CliError;
-use crate::out::text::{clean, plural, short_hash};
+use crate::out::text::{plural, short_hash};
 
 use super::bundle;
 use super::cluster::expectation;
@@ -21,26 +21,8 @@ use super::follow::{Goal, follow};
 /// # Errors
 /// None, several, another driver's, or no publisher's that the site accepts.
 pub fn held(bundles: &[BundleView], text: &str, cluster: &ClusterView) -> Result<BundleView, CliError> {
-    let begins = |b: &&BundleView| crate::out::text::begins(&b.digest, text);
-    let found: Vec<&BundleView> = bundles.iter().filter(begins).collect();
-    match found.as_slice() {
-        [one] if one.name != cluster.driver => Err(other_driver(&one.name, cluster)),
-        [one] if one.publisher.is_none() => Err(CliError::refused(format!(
-            "No publisher that the site accepts signed bundle {}.",
-            clean(text)
-        ))
-        .remedy("qb bundle trust PUBLISHER KEY")),
-        [one] => Ok((*one).clone()),
-        [] => Err(CliError::usage(format!(
-            "There is no file {0}, and no bundle of the site begins so.",
-            clean(text)
-        ))
-        .remedy("qb bundle list, or name a bundle's file")),
-        several => {
-            let text = format!("{} names {}.", clean(text), plural(several.len(), "bundle"));
-            Err(CliError::usage(text).remedy("more of the digest, from qb bundle list"))
-        }
-    }
+    let other = |name: &Name| other_driver(name, cluster);
+    bundle::held(bundles, text, cluster.driver.as_str(), other)
 }
 
 /// The one bundle of a cluster's driver and a version that the site holds and accepts.

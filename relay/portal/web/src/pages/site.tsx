@@ -106,7 +106,7 @@ function Needs({ site }: { site: SiteView }) {
   );
 }
 
-const KINDS: Record<string, IconName> = { intent: 'pen-line', node: 'server', cluster: 'boxes', raft: 'crown', mesh: 'network', alert: 'bell', step: 'timer' };
+const KINDS: Record<string, IconName> = { intent: 'pen-line', node: 'server', cluster: 'boxes', raft: 'crown', mesh: 'network', alert: 'bell', step: 'timer', bundle: 'package-plus' };
 
 export const EventRow = ({ event }: { event: Event }) => (
   <li class="ev" data-row tabIndex={-1}>

@@ -90,12 +90,14 @@ export class SiteData {
   /** Asks again for what an event speaks of, at most once in 500 ms. */
   touched(kind: string): void {
     this.proof.soon();
-    const { site, nodes, clusters, admins, intents, alerts } = this;
+    const { site, nodes, clusters, admins, bundles, intents, alerts } = this;
     const lists: Record<string, Resource<never>[]> = {
       node: [site, nodes] as never[],
       cluster: [site, clusters, nodes] as never[],
       step: [clusters, nodes] as never[],
-      intent: [site, intents, admins, nodes, clusters] as never[],
+      // An order may be to accept a publisher, without whom a bundle is of no use.
+      intent: [site, intents, admins, bundles, nodes, clusters] as never[],
+      bundle: [bundles] as never[],
       raft: [site] as never[],
       mesh: [site, nodes] as never[],
       alert: [alerts, site] as never[],
