@@ -149,6 +149,7 @@ fn attach_two(life: &mut Life) -> Result<()> {
 }
 
 fn pods(life: &mut Life) -> Result<()> {
+    life.fleet.watch_anew(&life.control)?;
     life.fleet.deploy_web(life.first(), CLUSTER)?;
     life.well()
 }
@@ -195,6 +196,7 @@ fn loss(life: &mut Life) -> Result<()> {
     ensure!(members.len() == 2, "etcd has {members:?}");
     life.nodes.retain(|host| host.index() != lost);
     life.fleet.lab.host(lost).wipe()?;
+    life.fleet.watch_anew(&life.control)?;
     life.well()
 }
 
@@ -228,6 +230,7 @@ fn replace(life: &mut Life) -> Result<()> {
     ensure!(life.control.len() == 3, "control plane nodes are {:?}", life.control);
     let members = etcd_members(life.first())?;
     ensure!(members.len() == 3, "etcd has {members:?}");
+    life.fleet.watch_anew(&life.control)?;
     life.well()
 }
 
