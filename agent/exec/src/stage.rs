@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use qb_drivers::host_step::HostAction;
 use qb_drivers::{Observed, RelPath, Step, StepAction, driver};
@@ -74,7 +75,11 @@ pub(crate) async fn run(inner: Arc<Inner>, run: Run) -> Result<StageDone, StageE
     let (mut context, steps) = begin(inner, run).map_err(before)?;
     context.progress.send_replace(steps.iter().map(waiting).collect());
     for step in &steps {
-        if let Err(error) = context.step(step).await {
+        let begun = Instant::now();
+        let ran = context.step(step).await;
+        let told = Took { order: &context.order, step, begun };
+        if let Err(error) = ran {
+            told.say(&error.text);
             let stopped = context.point().is_err();
             let back = if stopped { Ok(false) } else { context.go_back(step.id, &error.text).await };
             let (text, remedy, returned) = match back {
@@ -85,9 +90,32 @@ pub(crate) async fn run(inner: Arc<Inner>, run: Run) -> Result<StageDone, StageE
             context.note(step.id, StepState::Failed, &text);
             return Err(StageError { step: step.id, title: step.title.clone(), text, remedy, returned });
         }
+        told.say("");
         context.note(step.id, StepState::Done, "");
     }
     Ok(StageDone { public: context.public })
+}
+
+/// A step that has ended, for the journal: who looks at a slow or failed stage later finds each step there.
+struct Took<'a> {
+    order: &'a Assignment,
+    step: &'a Step,
+    begun: Instant,
+}
+
+impl Took<'_> {
+    /// `why` it failed; empty if it is done.
+    fn say(&self, why: &str) {
+        let Assignment { cluster, stage, .. } = self.order;
+        let (stage, number) = (stage.word(), self.step.id);
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let title = &self.step.title;
+        if why.is_empty() {
+            tracing::info!(%cluster, stage, step = number, ms, "{stage} of {cluster}: {title}: done after {ms} ms");
+        } else {
+            tracing::warn!(%cluster, stage, step = number, ms, "{stage} of {cluster}: {title}: {why}");
+        }
+    }
 }
 
 fn waiting(step: &Step) -> StepProgress {
