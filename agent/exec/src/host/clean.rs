@@ -6,8 +6,10 @@
 //! |---|---|
 //! | `clean/places.rs` | where clusters have their things, and how those are called. Pure |
 //! | `clean/processes.rs` | processes of a cluster |
+//! | `clean/groups.rs` | control groups of pods |
 //! | `clean/trees.rs` | mounts and folders |
 
+mod groups;
 pub(crate) mod places;
 pub(crate) mod processes;
 mod trees;
@@ -64,6 +66,7 @@ pub(super) async fn apply(host: &Host) -> Result<(), StepError> {
     host.tell.tell("stops containers");
     host.units.stop(SLICE).await?;
     processes::kill(host.root.path(), host.dir.path()).await?;
+    groups::remove_all(host.root.path())?;
     host.tell.tell("unmounts");
     trees::unmount_all(host, &before)?;
     host.tell.tell("removes links and rules");

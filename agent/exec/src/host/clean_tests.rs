@@ -101,6 +101,7 @@ impl Place {
         let _ = std::os::unix::fs::symlink("/etc/systemd/system/kubelet.service", wants);
         fs::create_dir_all(self.root.join("usr/libexec/kubernetes/kubelet-plugins/volume/exec")).unwrap();
         fs::create_dir_all(self.root.join("usr/lib/modules")).unwrap();
+        fs::create_dir_all(self.root.join("run/containerd/runc/k8s.io")).unwrap();
         let path = crate::host::place::clean("etc/cni/net.d/10-qb.conflist").unwrap();
         let mut ours = Ours::open(&self.host.dir, &self.host.root).unwrap();
         ours.write(&path, b"conf", 0o644).unwrap();
@@ -227,6 +228,32 @@ fn only_empty_tables_of_iptables_are_unused() {
         ("ip mine", false),
     ] {
         assert_eq!(is_unused(name, "ip", &tables), unused, "{name}");
+    }
+}
+
+#[test]
+fn groups_of_pods_go_and_those_of_others_stay() {
+    let place = place();
+    let top = "sys/fs/cgroup";
+    for group in [
+        "cpuset/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice",
+        "freezer/kubepods/besteffort/pod2",
+        "kubepods.slice/kubepods-pod3.slice",
+        "cpuset/machine.slice/h1/kubepods.slice",
+    ] {
+        fs::create_dir_all(place.root.join(top).join(group)).unwrap();
+    }
+    std::os::unix::fs::symlink("cpuset", place.root.join(top).join("cpu,cpuset")).unwrap();
+    // As a group is, that a process is still in: it cannot be removed.
+    place.write("sys/fs/cgroup/pids/kubepods.slice/busy/process", "");
+    for _ in 0..2 {
+        groups::remove_all(&place.root).unwrap();
+        for gone in ["cpuset/kubepods.slice", "freezer/kubepods", "kubepods.slice"] {
+            assert!(!place.has(&format!("{top}/{gone}")), "{gone}");
+        }
+    }
+    for stays in ["cpuset/machine.slice/h1/kubepods.slice", "pids/kubepods.slice/busy", "freezer"] {
+        assert!(place.has(&format!("{top}/{stays}")), "{stays}");
     }
 }
 

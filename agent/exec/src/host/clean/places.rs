@@ -28,7 +28,11 @@ pub(crate) const WHOLE: [&str; 10] = [
 
 /// Folders that clusters make where they are absent, and that others use too: they go if they are empty.
 /// The deeper first.
-pub(crate) const EMPTY: [&str; 13] = [
+pub(crate) const EMPTY: [&str; 17] = [
+    "run/containerd/runc/k8s.io",
+    "run/containerd/runc",
+    "run/containerd/s",
+    "run/containerd",
     "usr/libexec/kubernetes/kubelet-plugins/volume/exec",
     "usr/libexec/kubernetes/kubelet-plugins/volume",
     "usr/libexec/kubernetes/kubelet-plugins",
