@@ -234,7 +234,10 @@ impl Planner<'_> {
             zone: self.zone(&node),
             stages: vec![self.stage_of(cluster, &members, &placed, (node, Stage::Restore), &observed)?],
         });
-        self.leave(name, others, "reset, then joins again", view)
+        // As many as no cluster is made of are not attached again by themselves.
+        let again = matches!(others.len() + 1, 1 | 3 | 5);
+        let to = if again { "reset, then joins again" } else { "reset, then stays in the pool" };
+        self.leave(name, others, to, view)
     }
 
     fn first(&self, placed: &[PlacedNode]) -> Option<NodeId> {

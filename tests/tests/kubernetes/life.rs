@@ -38,6 +38,8 @@ const STAGES: &[Stage] = &[
     ("loss", loss),
     ("detach-worker", detach_worker),
     ("replace", replace),
+    ("restore", restore),
+    ("renew", renew),
     ("upgrade", upgrade),
     ("delete", delete),
     ("clean", clean),
@@ -231,6 +233,58 @@ fn replace(life: &mut Life) -> Result<()> {
     let members = etcd_members(life.first())?;
     ensure!(members.len() == 3, "etcd has {members:?}");
     life.fleet.watch_anew(&life.control)?;
+    life.well()
+}
+
+/// The store goes back to a backup: what was written since is gone, all nodes are in again.
+fn restore(life: &mut Life) -> Result<()> {
+    let (members, at) = (life.members(), life.control[0]);
+    let note = |life: &Life, name: &str| -> Result<()> {
+        life.first().kubectl(CLUSTER, &["create", "configmap", name])?.ended(0).map(drop)
+    };
+    note(life, "before")?;
+    let ran = life.fleet.near(at, &["cluster", "backup", CLUSTER, "-y"])?;
+    ran.ended(0)?;
+    note(life, "after")?;
+    let host = format!("h{at}");
+    let shown = life.fleet.near(at, &["cluster", "show", CLUSTER, "-o", "json"])?.ended(0)?.json()?;
+    let own = shown["members"].as_array().into_iter().flatten().find(|m| m["host"] == *host);
+    let kept = own.context("a member")?["upkeep"]["backups"].as_array().cloned().unwrap_or_default();
+    let newest = kept.first().context("no backup")?;
+    let digest = newest["digest"].as_str().context("a digest")?;
+    life.fleet.order(&["cluster", "restore", CLUSTER, digest, "--on", &host, "--confirm", CLUSTER])?;
+    life.fleet.await_kubernetes(life.host(at), CLUSTER, &members)?;
+    life.learn()?;
+    life.fleet.watch_anew(&life.control)?;
+    life.well()?;
+    let names = life.first().kubectl(CLUSTER, &["get", "configmap", "-o", "name"])?.ended(0)?.stdout;
+    ensure!(names.contains("configmap/before") && !names.contains("configmap/after"), "it has {names}");
+    Ok(())
+}
+
+/// A certificate that has ended is renewed without anybody's order, and the cluster serves again.
+fn renew(life: &mut Life) -> Result<()> {
+    let host = life.first();
+    host.shell(
+        r#"set -e
+        cd /etc/kubernetes/pki
+        openssl x509 -x509toreq -in apiserver.crt -signkey apiserver.key -out /root/again.csr
+        names="$(openssl x509 -in apiserver.crt -noout -ext subjectAltName | tail -n 1 | sed 's/IP Address/IP/g; s/^ *//')"
+        printf 'subjectAltName=%s
+extendedKeyUsage=serverAuth
+' "$names" >/root/again.conf
+        openssl x509 -req -in /root/again.csr -CA ca.crt -CAkey ca.key -days -1 -extfile /root/again.conf             -set_serial 7 -out apiserver.crt
+        rm /root/again.csr /root/again.conf"#,
+    )?;
+    host.eventually(ENTER, "the certificate is renewed", |host| {
+        let ask =
+            ["openssl", "x509", "-in", "/etc/kubernetes/pki/apiserver.crt", "-noout", "-checkend", "86400"];
+        let ran = host.exec(&ask)?;
+        ensure!(ran.code == 0, "{}", ran.stdout.trim());
+        let said = host.shell("journalctl -u qb-exec -o cat | tail -n 30")?.stdout;
+        ensure!(said.contains("certificates of the control plane are renewed"), "it goes on: {said}");
+        Ok(())
+    })?;
     life.well()
 }
 

@@ -67,7 +67,8 @@ pub const CLUSTER_RESTORE: &str = "Examples:
   qb cluster restore clus100 3f9a51c2 --on lyon-r1-02 --plan
   qb cluster restore clus100 3f9a51c2 --on lyon-r1-02
 
-The other control plane nodes are reset and join again. Workers and what runs on them stay.";
+The other control plane nodes are reset and join again, two or four of them; a single one, left of three, stays in
+the pool. Workers and what runs on them stay.";
 /// Of `qb cluster label`.
 pub const CLUSTER_LABEL: &str = "Examples:
   qb cluster label clus100 lyon-r1-02 disk=ssd gpu-
