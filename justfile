@@ -74,6 +74,14 @@ bench-lab: web
     cargo build --locked -p qb-tests --bins
     QB_BIN_DIR="$PWD/target/portable" target/debug/qb-bench --lab
 
+# Figures of real Kubernetes on hosts of the laboratory, as JSON lines, as root; a minute for each loss
+bench-kubernetes RUNS="10": web
+    @.ci/setup lab package zig kubernetes
+    @.ci/packages
+    cargo build --locked -p qb-tests -p qb-cli --bins
+    target/debug/qb-lab kubernetes --version v1.20.2 >/dev/null
+    QB_BIN_DIR="$PWD/target/portable" target/debug/qb-bench --kubernetes {{ RUNS }}
+
 # Figures as JSON lines, on release binaries; --builds measures cold and incremental builds, too
 bench *ARGS: web
     cargo build --locked --release -p qb-agent -p qb-exec -p qb-cli -p qb-relay -p qb-tests --bins

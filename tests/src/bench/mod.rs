@@ -7,6 +7,7 @@ mod attach;
 mod builds;
 pub mod hosts;
 mod idle;
+pub mod kubernetes;
 mod links;
 mod package;
 mod portal;

@@ -23,13 +23,20 @@ struct Options {
     /// Measure packages on hosts of the laboratory instead, as root
     #[arg(long)]
     lab: bool,
+    /// Measure real Kubernetes on hosts of the laboratory instead, as root; so often for each kind of loss
+    #[arg(long, value_name = "N", conflicts_with = "lab", value_parser = clap::value_parser!(u32).range(1..=100))]
+    kubernetes: Option<u32>,
 }
 
 fn main() -> ExitCode {
     qb_tests::process::enter();
     let options = Options::parse();
     let wanted = Wanted { sites: options.sites, kills: options.kills, builds: options.builds };
-    let measure = || if options.lab { bench::hosts::run() } else { bench::run(wanted) };
+    let measure = || match options.kubernetes {
+        Some(runs) => bench::kubernetes::run(runs),
+        None if options.lab => bench::hosts::run(),
+        None => bench::run(wanted),
+    };
     match qb_tests::signals::listen().and_then(|()| measure()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

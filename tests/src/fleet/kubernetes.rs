@@ -1,6 +1,7 @@
 //! What is asked of real Kubernetes on hosts, and of a host that has left it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::{Fleet, LATE};
 use crate::command::Ran;
 use crate::kubernetes::{Version, WEB, ensure_folder};
-use crate::lab::Host;
+use crate::lab::{Host, Kind};
 use crate::wait::eventually;
 
 /// How `qb` ends when what it signed is accepted and not done yet.
@@ -22,6 +23,38 @@ const ASK: &str = "2";
 pub const SERVICE: &str = "10.96.0.80";
 
 impl Fleet {
+    /// A site with these hosts in its pool, each of which can be a node of Kubernetes, and with the bundle.
+    ///
+    /// # Errors
+    /// Packages or programs are missing, or it does not come to that.
+    pub fn of_kubernetes(lab: &str, site: &str, hosts: RangeInclusive<u8>) -> Result<(Self, Vec<Host>)> {
+        let mut fleet = Self::create(lab, site)?;
+        fleet.qb.kubectl = Some(ensure_folder(&fleet.lab, Version::First)?.join("bin/kubectl"));
+        let nodes = fleet.explained(|fleet| {
+            fleet.create_site()?;
+            let nodes = fleet.machines(hosts.clone(), &Kind::kubernetes())?;
+            fleet.install_by_line(&nodes)?;
+            let numbers: Vec<_> = hosts.collect();
+            fleet.await_knocks(&numbers)?;
+            fleet.authorize(&nodes)?;
+            fleet.trust_publisher(&nodes[0])?;
+            let file = fleet.kubernetes_bundle(Version::First)?;
+            fleet.near(numbers[0], &["bundle", "push", &file])?.ended(0)?;
+            Ok(nodes)
+        })?;
+        Ok((fleet, nodes))
+    }
+
+    /// Orders a cluster of real Kubernetes, without nodes.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn create_kubernetes(&self, cluster: &str) -> Result<()> {
+        let version = Version::First.to_string();
+        let order = ["cluster", "create", cluster, "--driver", "kubeadm", "--version", &version, "-y"];
+        self.far(&order)?.ended(0).map(drop)
+    }
+
     /// Signs what takes minutes, through the relay, and does not wait for it.
     ///
     /// # Errors
@@ -190,6 +223,25 @@ impl Host {
         let program = format!("/var/lib/qb/exec/clusters/{cluster}/current/bin/kubectl");
         let begin = ["env", "KUBECONFIG=/etc/kubernetes/admin.conf", &program, "--request-timeout=20s"];
         self.exec(&[&begin[..], args].concat())
+    }
+
+    /// Asks the member of a cluster's store on this control plane node.
+    ///
+    /// # Errors
+    /// The host is off, or the store does not answer.
+    pub fn etcdctl(&self, cluster: &str, args: &[&str]) -> Result<Ran> {
+        let program = format!("/var/lib/qb/exec/clusters/{cluster}/current/bin/etcdctl");
+        let begin = [
+            "env",
+            "ETCDCTL_API=3",
+            &program,
+            "--command-timeout=3s",
+            "--endpoints=https://127.0.0.1:2379",
+            "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+            "--cert=/etc/kubernetes/pki/etcd/server.crt",
+            "--key=/etc/kubernetes/pki/etcd/server.key",
+        ];
+        self.ok(&[&begin[..], args].concat())
     }
 
     /// Everything of a host that a cluster may touch, one line each, without what changes by itself.

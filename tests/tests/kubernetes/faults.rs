@@ -7,7 +7,7 @@ use qb_tests::fleet::{AGENT, ENTER, EXEC, FAR, Fleet};
 use qb_tests::kubernetes::Version;
 use qb_tests::lab::Host;
 
-use super::{CLUSTER, create, site};
+use super::CLUSTER;
 
 /// How often agent and executor are killed while a node enters.
 const KILLS: usize = 3;
@@ -34,7 +34,7 @@ fn well(fleet: &Fleet, at: &Host, members: &[u8]) -> Result<()> {
 /// SIGKILL of agent and executor in the middle of an init and of two joins, the WAN gone during one of them.
 fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     let [first, second, third] = nodes else { unreachable!("three hosts") };
-    create(fleet)?;
+    fleet.create_kubernetes(CLUSTER)?;
     fleet.order(&["cluster", "attach", CLUSTER, "h2"])?;
     kill_at(
         first,
@@ -67,7 +67,7 @@ fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
 #[test]
 fn a_cluster_comes_about_in_spite_of_kills() -> Result<()> {
     let begun = Instant::now();
-    let (fleet, nodes) = site("t-k8s-faults", 2..=4)?;
+    let (fleet, nodes) = Fleet::of_kubernetes("t-k8s-faults", "lyon", 2..=4)?;
     let done = ragged(&fleet, &nodes);
     eprintln!("{:>16} {:6.1} s", "faults", begun.elapsed().as_secs_f32());
     done.map_err(|e| anyhow::anyhow!("{e:#}\n{}\n{}", fleet.journals(), fleet.kubernetes_journals(CLUSTER)))

@@ -10,7 +10,7 @@ use qb_tests::kubernetes::Version;
 use qb_tests::lab::Host;
 use qb_tests::wait::eventually;
 
-use super::{CLUSTER, create, site};
+use super::CLUSTER;
 
 struct Life {
     fleet: Fleet,
@@ -48,7 +48,7 @@ const STAGES: &[Stage] = &[
 #[test]
 fn a_cluster_lives_on_real_hosts() -> Result<()> {
     let begun = Instant::now();
-    let (fleet, nodes) = site("t-k8s", 2..=6)?;
+    let (fleet, nodes) = Fleet::of_kubernetes("t-k8s", "lyon", 2..=6)?;
     eprintln!("{:>16} {:6.1} s", "site", begun.elapsed().as_secs_f32());
     let before = nodes.iter().map(|host| Ok((host.index(), host.picture()?))).collect::<Result<_>>()?;
     let mut life = Life { fleet, nodes, before, control: Vec::new(), workers: Vec::new() };
@@ -109,7 +109,7 @@ impl Life {
 }
 
 fn order(life: &mut Life) -> Result<()> {
-    create(&life.fleet)
+    life.fleet.create_kubernetes(CLUSTER)
 }
 
 /// The plan chooses three nodes; the first has the cluster alone for a moment, the others join one by one.
@@ -318,35 +318,7 @@ fn clean(life: &mut Life) -> Result<()> {
     life.nodes.iter().try_for_each(|host| host.await_picture(&life.before[&host.index()], LATE))
 }
 
-/// The names of etcd's members, as one of them has them.
+/// etcd's members, as one of them has them.
 fn etcd_members(at: &Host) -> Result<Vec<String>> {
-    let program = format!("/var/lib/qb/exec/clusters/{CLUSTER}/current/bin/etcdctl");
-    let pki = "/etc/kubernetes/pki/etcd";
-    let [ca, cert, key] = ["--cacert", "--cert", "--key"]
-        .map(|name| {
-            (
-                name,
-                format!(
-                    "{pki}/{}",
-                    match name {
-                        "--cacert" => "ca.crt",
-                        "--cert" => "server.crt",
-                        _ => "server.key",
-                    }
-                ),
-            )
-        })
-        .map(|(name, path)| format!("{name}={path}"));
-    let ask = [
-        "env",
-        "ETCDCTL_API=3",
-        &program,
-        &ca,
-        &cert,
-        &key,
-        "--endpoints=https://127.0.0.1:2379",
-        "member",
-        "list",
-    ];
-    Ok(at.ok(&ask)?.stdout.lines().map(str::to_owned).collect())
+    Ok(at.etcdctl(CLUSTER, &["member", "list"])?.stdout.lines().map(str::to_owned).collect())
 }
