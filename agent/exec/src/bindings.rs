@@ -10,7 +10,7 @@ use qb_model::ids::Name;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::exec::{Exec, cluster_dir};
+use crate::exec::{Exec, Inner, cluster_dir};
 use crate::host::order::{HostOrder, Lane, Work};
 use crate::host::runner::Task;
 use crate::people::{PeopleError, TrustGrounds};
@@ -59,13 +59,7 @@ impl Exec {
         stop: &CancellationToken,
     ) -> Result<(), StageError> {
         let done = self.bindings_by_helper(verified, stop).await;
-        done.map_err(|e| StageError {
-            step: 1,
-            title: TITLE.to_owned(),
-            text: e.text,
-            remedy: e.remedy,
-            returned: false,
-        })
+        done.map_err(|e| StageError::of_one_step(TITLE, e))
     }
 
     async fn bindings_by_helper(
@@ -75,13 +69,7 @@ impl Exec {
     ) -> Result<(), StepError> {
         let VerifiedBindings { cluster, admins } = verified;
         self.0.free()?;
-        let here = cluster_dir(&cluster).is_ok_and(|at| self.0.root.has_dir(&at));
-        if !here {
-            return Err(StepError::new(
-                format!("{cluster} does not lie on this machine"),
-                "a control plane node of it is asked: see `qb cluster list`",
-            ));
-        }
+        self.0.lies_here(&cluster)?;
         let task = Task {
             lane: Lane::Bindings,
             title: TITLE,
@@ -89,6 +77,19 @@ impl Exec {
             limit: LIMIT,
         };
         self.0.runner.run(self.0.helpers()?, task, stop, |_| ()).await.map(drop)
+    }
+}
+
+impl Inner {
+    /// Whether a cluster has its place on this machine.
+    pub(crate) fn lies_here(&self, cluster: &Name) -> Result<(), StepError> {
+        if cluster_dir(cluster).is_ok_and(|at| self.root.has_dir(&at)) {
+            return Ok(());
+        }
+        Err(StepError::new(
+            format!("{cluster} does not lie on this machine"),
+            "a control plane node of it is asked: see `qb cluster list`",
+        ))
     }
 }
 

@@ -11,7 +11,7 @@ use qb_model::ids::{Millis, Name};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::exec::{Exec, cluster_dir};
+use crate::exec::Exec;
 use crate::host::order::{HostOrder, Keep, Lane, Work};
 use crate::host::runner::Task;
 use crate::limits::KEEP_INTENTS;
@@ -79,13 +79,7 @@ impl Exec {
     /// What did not succeed, why, and what to do.
     pub async fn keep(&self, verified: VerifiedKeep, stop: &CancellationToken) -> Result<(), StageError> {
         let done = self.keep_by_helper(verified, stop).await;
-        done.map_err(|e| StageError {
-            step: 1,
-            title: TITLE.to_owned(),
-            text: e.text,
-            remedy: e.remedy,
-            returned: false,
-        })
+        done.map_err(|e| StageError::of_one_step(TITLE, e))
     }
 
     async fn keep_by_helper(
@@ -95,13 +89,7 @@ impl Exec {
     ) -> Result<(), StepError> {
         let VerifiedKeep { cluster, things } = verified;
         self.0.free()?;
-        let here = cluster_dir(&cluster).is_ok_and(|at| self.0.root.has_dir(&at));
-        if !here {
-            return Err(StepError::new(
-                format!("{cluster} does not lie on this machine"),
-                "a control plane node of it is asked: see `qb cluster list`",
-            ));
-        }
+        self.0.lies_here(&cluster)?;
         let many = u32::try_from(things.len()).unwrap_or(u32::MAX);
         let task = Task {
             lane: Lane::Keep,

@@ -59,6 +59,14 @@ pub struct StageError {
     pub returned: bool,
 }
 
+impl StageError {
+    /// Of work that is one step.
+    pub(crate) fn of_one_step(title: &str, error: StepError) -> Self {
+        let StepError { text, remedy } = error;
+        Self { step: 1, title: title.to_owned(), text, remedy, returned: false }
+    }
+}
+
 /// Why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StepError {

@@ -197,13 +197,7 @@ impl Exec {
         if self.0.control_plane(&cluster).is_some() {
             self.0.note(&cluster, BACKING_UP, &done);
         }
-        done.map_err(|e| StageError {
-            step: 1,
-            title: BACKING_UP.to_owned(),
-            text: e.text,
-            remedy: e.remedy,
-            returned: false,
-        })
+        done.map_err(|e| StageError::of_one_step(BACKING_UP, e))
     }
 
     async fn backup_asked(
