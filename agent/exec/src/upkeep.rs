@@ -85,17 +85,19 @@ enum Renewal {
     AtOnce,
 }
 
-/// Decides about certificates. `half` is whether a renewal was begun and not ended.
-fn renewal_due(read: Result<&[Expiry], &StepError>, half: bool, slot: u16, now: Millis) -> Renewal {
+/// Decides about certificates. `begun` is whether a renewal was begun and is not through, and if so, whether
+/// since certificates had ended: parts of this node may still have those.
+fn renewal_due(read: Result<&[Expiry], &StepError>, begun: Option<bool>, slot: u16, now: Millis) -> Renewal {
     let judged = match read {
         Ok(all) => upkeep::judge(all, now),
         // Without what was kept by one that was begun nothing can be put back.
-        Err(_) if half => Certificates::Ended,
+        Err(_) if begun.is_some() => Certificates::Ended,
         Err(_) => return Renewal::Not,
     };
     match judged {
+        _ if begun == Some(true) => Renewal::AtOnce,
         Certificates::Ended => Renewal::AtOnce,
-        Certificates::Well if !half => Renewal::Not,
+        Certificates::Well if begun.is_none() => Renewal::Not,
         Certificates::Due | Certificates::Well if upkeep::is_turn(slot, now) => Renewal::Gently,
         Certificates::Due | Certificates::Well => Renewal::Not,
     }
@@ -128,10 +130,6 @@ impl Place {
         let at = path(network::FILE)?;
         let bytes = self.dir.read(&at, FORM_BYTES).map_err(|e| StepError::disk(&at, &e))?.unwrap_or_default();
         serde_json::from_slice::<Form>(&bytes).map(|form| form.own).map_err(|_| StepError::damaged(&at))
-    }
-
-    fn is_half_renewed(&self) -> bool {
-        path(renewal::LEFT).is_ok_and(|at| matches!(self.dir.mode(&at), Ok(Some(_))))
     }
 
     /// How it stands.
@@ -261,12 +259,12 @@ impl Exec {
     }
 
     async fn look_at_certificates(&self, place: &Place) {
-        let (read, half, now) = (certificates::read(&place.root), place.is_half_renewed(), clock::now());
+        let (read, begun, now) = (certificates::read(&place.root), renewal::begun(&place.dir), clock::now());
         let own = match place.own() {
             Ok(own) => own,
             Err(error) => return self.0.note(&place.cluster, RENEWING, &Err(error)),
         };
-        let due = renewal_due(read.as_deref(), half, own.slot, now);
+        let due = renewal_due(read.as_deref(), begun, own.slot, now);
         if due == Renewal::Not {
             return;
         }
@@ -354,18 +352,19 @@ mod tests {
             let now = at_turn(3, turn);
             let ends = |days: u64| [Expiry { ends: now.plus(days * DAY_MS), name: String::new() }];
             let gently = if turn { Renewal::Gently } else { Renewal::Not };
-            for (days, half, wanted) in [
-                (365, false, Renewal::Not),
-                (89, false, gently),
-                (89, true, gently),
+            for (days, begun, wanted) in [
+                (365, None, Renewal::Not),
+                (89, None, gently),
+                (89, Some(false), gently),
                 // Renewed, but not every part was started anew.
-                (365, true, gently),
-                (0, false, Renewal::AtOnce),
+                (365, Some(false), gently),
+                (365, Some(true), Renewal::AtOnce),
+                (0, None, Renewal::AtOnce),
             ] {
-                assert_eq!(renewal_due(Ok(&ends(days)), half, 3, now), wanted, "{days} {half} {turn}");
+                assert_eq!(renewal_due(Ok(&ends(days)), begun, 3, now), wanted, "{days} {begun:?} {turn}");
             }
-            assert_eq!(renewal_due(Err(&error), false, 3, now), Renewal::Not, "nothing to put back");
-            assert_eq!(renewal_due(Err(&error), true, 3, now), Renewal::AtOnce);
+            assert_eq!(renewal_due(Err(&error), None, 3, now), Renewal::Not, "nothing to put back");
+            assert_eq!(renewal_due(Err(&error), Some(false), 3, now), Renewal::AtOnce);
         }
     }
 

@@ -262,7 +262,8 @@ fn restore(life: &mut Life) -> Result<()> {
     Ok(())
 }
 
-/// A certificate that has ended is renewed without anybody's order, and the cluster serves again.
+/// A certificate that has ended is renewed without anybody's order, and the cluster serves again. The kubelet lets a
+/// part wait for up to five minutes that was ended so often as in this run.
 fn renew(life: &mut Life) -> Result<()> {
     let host = life.first();
     host.shell(
@@ -276,7 +277,7 @@ extendedKeyUsage=serverAuth
         openssl x509 -req -in /root/again.csr -CA ca.crt -CAkey ca.key -days -1 -extfile /root/again.conf             -set_serial 7 -out apiserver.crt
         rm /root/again.csr /root/again.conf"#,
     )?;
-    host.eventually(ENTER, "the certificate is renewed", |host| {
+    host.eventually(ENTER * 2, "the certificate is renewed", |host| {
         let ask =
             ["openssl", "x509", "-in", "/etc/kubernetes/pki/apiserver.crt", "-noout", "-checkend", "86400"];
         let ran = host.exec(&ask)?;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Killed anywhere it goes on: what is old is renewed again, what is left is started anew. Files that a power
-//! cut emptied are put back from what was kept before kubeadm is run.
+//! cut emptied are put back from what was kept before kubeadm is run. A part whose container was ended is not
+//! ended again when it comes late: the kubelet waits up to five minutes before it starts one that ended often.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::images::ctr;
 use super::place::clean;
 use super::{Host, api, etcd};
+use crate::dir::Dir;
 use crate::progress::StepError;
 use crate::{certificates, clock};
 
@@ -49,6 +51,10 @@ struct Left {
     v: u16,
     parts: BTreeSet<Part>,
     files: BTreeMap<String, Was>,
+    /// Containers of parts as they ran with the old certificates.
+    old: BTreeMap<Part, BTreeSet<String>>,
+    /// Whether certificates had ended: the others may be no better off, and nobody waits for them.
+    ended: bool,
 }
 
 fn left(host: &Host) -> Result<Option<Left>, StepError> {
@@ -64,6 +70,14 @@ fn keep(host: &Host, left: &Left) -> Result<(), StepError> {
     host.dir.write(&at, &bytes, 0o600).map_err(|e| StepError::disk(&at, &e))
 }
 
+/// Whether a renewal in this cluster's directory was begun since certificates had ended; none if none was begun.
+pub(crate) fn begun(dir: &Dir) -> Option<bool> {
+    let at = clean(LEFT).ok()?;
+    // What cannot be read says nothing of the others; the renewal itself says what is wrong with it.
+    let bytes = dir.read(&at, LEFT_BYTES).ok()?.map(Zeroizing::new)?;
+    Some(serde_json::from_slice::<Left>(&bytes).is_ok_and(|left| left.ended))
+}
+
 /// Whether no certificate ends soon.
 pub(super) fn is_renewed(host: &Host) -> Result<bool, StepError> {
     match certificates::read(&host.root) {
@@ -76,8 +90,11 @@ pub(super) fn is_renewed(host: &Host) -> Result<bool, StepError> {
 
 /// Before kubeadm is run: how the files are is kept, or what was kept is put back where it is needed.
 pub(super) fn before(host: &Host) -> Result<(), StepError> {
-    let damaged = certificates::read(&host.root).err();
-    let kept = match (left(host)?, damaged) {
+    let read = certificates::read(&host.root);
+    let begun = left(host)?;
+    let ended = read.as_deref().is_ok_and(|all| judge(all, clock::now()) == Certificates::Ended)
+        || begun.as_ref().is_some_and(|left| left.ended);
+    let files = match (begun, read.err()) {
         (None, Some(error)) => return Err(error),
         (Some(kept), Some(_)) => {
             put_back(host, &kept)?;
@@ -85,7 +102,8 @@ pub(super) fn before(host: &Host) -> Result<(), StepError> {
         }
         (_, None) => files(host)?,
     };
-    keep(host, &Left { v: 1, parts: BTreeSet::from(Part::ALL), files: kept })
+    // No part has the certificates that come now.
+    keep(host, &Left { v: 1, parts: BTreeSet::from(Part::ALL), files, old: BTreeMap::new(), ended })
 }
 
 fn files(host: &Host) -> Result<BTreeMap<String, Was>, StepError> {
@@ -132,10 +150,21 @@ pub(super) fn is_restarted(host: &Host, part: Part) -> Result<bool, StepError> {
 
 /// Ends the part's container: the kubelet starts it again, from the files as they are now.
 pub(super) async fn restart(host: &Host, part: Part, limit_s: u16) -> Result<(), StepError> {
-    others_well(host).await?;
+    let Some(mut left) = left(host)? else { return Ok(()) };
+    if !left.ended {
+        others_well(host).await?;
+    }
     let name = part.name();
-    let before = running(host, name).await?;
-    for container in &before {
+    let old = match left.old.get(&part) {
+        Some(old) => old.clone(),
+        None => {
+            let old = running(host, name).await?;
+            left.old.insert(part, old.clone());
+            keep(host, &left)?;
+            old
+        }
+    };
+    for container in running(host, name).await?.intersection(&old) {
         let call = ctr(&["tasks", "kill", "--signal", "SIGTERM", container]);
         let output = host.programs.run(call).await?;
         // One that has ended meanwhile is what was wanted.
@@ -143,11 +172,23 @@ pub(super) async fn restart(host: &Host, part: Part, limit_s: u16) -> Result<(),
             output.done(&format!("ctr tasks kill ({name})"), REMEDY)?;
         }
     }
+    await_new(host, part, &old, limit_s).await?;
+    left.parts.remove(&part);
+    if left.parts.is_empty() {
+        let at = clean(LEFT)?;
+        return host.dir.remove(&at).map_err(|e| StepError::disk(&at, &e));
+    }
+    keep(host, &left)
+}
+
+/// Waits until the part runs in another container than these.
+async fn await_new(host: &Host, part: Part, old: &BTreeSet<String>, limit_s: u16) -> Result<(), StepError> {
+    let name = part.name();
     let until = Instant::now() + Duration::from_secs(limit_s.into());
     loop {
-        let runs = running(host, name).await?.iter().any(|id| !before.contains(id));
+        let runs = running(host, name).await?.iter().any(|id| !old.contains(id));
         if runs && (part != Part::Etcd || etcd::is_well(host).await) {
-            break;
+            return Ok(());
         }
         if Instant::now() > until {
             return Err(StepError::new(format!("{name} does not run again after {limit_s} s"), REMEDY));
@@ -155,13 +196,6 @@ pub(super) async fn restart(host: &Host, part: Part, limit_s: u16) -> Result<(),
         host.tell.tell(&format!("waiting for {name}"));
         sleep(AGAIN).await;
     }
-    let Some(mut left) = left(host)? else { return Ok(()) };
-    left.parts.remove(&part);
-    if left.parts.is_empty() {
-        let at = clean(LEFT)?;
-        return host.dir.remove(&at).map_err(|e| StepError::disk(&at, &e));
-    }
-    keep(host, &left)
 }
 
 /// Containers of a part that run.

@@ -33,6 +33,10 @@ struct Played {
     killed: bool,
     /// A part that does not come up again.
     broken: Option<&'static str>,
+    /// A part that ends, and that the kubelet lets wait before it starts it again.
+    late: Option<&'static str>,
+    /// Whether it ended.
+    ended: bool,
 }
 
 impl Played {
@@ -66,7 +70,8 @@ impl Played {
                 let mut text = "TASK    PID    STATUS\n".to_owned();
                 for (name, starts) in &self.starts {
                     for n in 0..=*starts {
-                        let state = if n == *starts { "RUNNING" } else { "STOPPED" };
+                        let waits = self.late == Some(name) && self.ended;
+                        let state = if n == *starts && !waits { "RUNNING" } else { "STOPPED" };
                         text.push_str(&format!("{name}-{n}    {n}    {state}\n"));
                     }
                 }
@@ -76,7 +81,9 @@ impl Played {
                 let id = args.rsplit(' ').next().unwrap();
                 self.asked.push(format!("kill {id}"));
                 let name = id.rsplit_once('-').unwrap().0;
-                if self.broken != Some(name) {
+                if self.late == Some(name) {
+                    self.ended = true;
+                } else if self.broken != Some(name) {
                     *self.starts.get_mut(name).unwrap() += 1;
                 }
                 ok("")
@@ -185,6 +192,42 @@ async fn one_that_was_cut_off_goes_on_with_what_is_left() {
     assert!(!machine.half());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_part_that_comes_late_is_not_ended_again() {
+    let machine = Machine::new(10);
+    machine.played.0.lock().unwrap().late = Some("kube-apiserver");
+    for _ in 0..2 {
+        let error = machine.renew().await.unwrap_err();
+        assert!(error.text.contains("kube-apiserver does not run again"), "{error:?}");
+    }
+    assert_eq!(machine.asked(), ALL[..3]);
+    {
+        let mut played = machine.played.0.lock().unwrap();
+        played.late = None;
+        *played.starts.get_mut("kube-apiserver").unwrap() += 1;
+    }
+    machine.renew().await.unwrap();
+    assert_eq!(machine.asked(), ALL[3..], "the one that came late is new");
+    assert!(!machine.half());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_everywhere_is_renewed_without_the_others() {
+    for (days, ended) in [(0, true), (10, false)] {
+        let machine = Machine::new(days);
+        before(&machine.host).unwrap();
+        assert_eq!(begun(&machine.host.dir), Some(ended));
+        write_all(&machine.base.join("root"), Millis(clock::now().0 + 365 * DAY_MS));
+        machine.played.0.lock().unwrap().joining = true;
+        let done = restart(&machine.host, Part::Scheduler, 5).await;
+        assert_eq!(done.is_ok(), ended, "{done:?}");
+        // Another look at the files, which are well by now, forgets nothing.
+        before(&machine.host).unwrap();
+        assert_eq!(begun(&machine.host.dir), Some(ended));
+    }
+    assert_eq!(begun(&Machine::new(10).host.dir), None);
+}
+
 #[tokio::test]
 async fn files_that_a_power_cut_emptied_are_put_back() {
     let machine = Machine::new(10);
@@ -208,6 +251,7 @@ async fn nothing_is_done_while_another_member_is_not_well() {
     let error = machine.renew().await.unwrap_err();
     assert!(error.text.contains("10.77.0.2:2380 has not started"), "{error:?}");
     assert_eq!(machine.asked(), [""; 0]);
+    before(&machine.host).unwrap();
     let restart = HostAction::RestartPart { part: Part::Etcd, limit_s: 5 };
     assert!(apply(&machine.host, &restart).await.is_err(), "each part asks again");
 }
