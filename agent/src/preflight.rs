@@ -9,6 +9,7 @@ use qb_drivers::{Driver, Served};
 use qb_exec::probe::{ProbeTarget, Responders, probe};
 use qb_model::NodeId;
 use qb_model::action::{NodeRole, PlacedNode};
+use qb_model::assignment::KUBEADM;
 use qb_model::preflight::{Finding, HostCheck, Port, Probe, ProbeResult, judge, pairs};
 use qb_model::state::{NodePhase, SiteState};
 use tokio::time::Instant;
@@ -172,7 +173,12 @@ pub async fn run(
     wanted.retain(|pair| {
         !serves(&pair.to) || !serves(&pair.from) && driver.served(&pair.port) != Served::Nothing
     });
-    let findings = judge(&checks, &probes, &needs, &wanted);
+    let settings = (driver.name() == KUBEADM).then(|| {
+        let named = cluster.and_then(|name| state.cluster(name));
+        // Nodes that are looked at for no cluster: one that chooses nothing.
+        named.map(|c| c.settings.clone()).unwrap_or_default()
+    });
+    let findings = judge(&checks, &probes, &needs, &wanted, settings.as_ref());
     let count = hosts.len() as u32;
     Run {
         findings,

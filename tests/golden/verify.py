@@ -7,6 +7,7 @@ Prints `N vectors passed`; the first mismatch ends it with status 1.
 
 import base64
 import hashlib
+import ipaddress
 import json
 import pathlib
 import re
@@ -254,7 +255,67 @@ def intent(data):
     objects = [expect["object"] for expect in value["expect"]]
     need(objects == sorted(set(objects)), "expect is a set")
     need(isinstance(value["action"], dict) and len(value["action"]) == 1, "action")
+    for name, members in SETTLED.items():
+        if name in value["action"]:
+            action = exact(value["action"][name], members, ["settings"])
+            if "settings" in action:
+                need(action["driver"] == "kubeadm", "settings of another driver")
+                settings(action["settings"])
     return value
+
+
+SETTLED = {
+    "cluster.create": ["cluster", "driver", "version", "bundle"],
+    "cluster.upgrade": ["cluster", "driver", "version", "bundle", "batch"],
+}
+NOT_UNICAST = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"]
+OVERLAYS = ["10.245.0.0/16", "100.127.0.0/16", "172.31.0.0/16"]
+NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def network(text, default, least, most):
+    """A network of unicast addresses that is not the default; the default where none is written."""
+    if text is None:
+        return ipaddress.IPv4Network(default)
+    need(isinstance(text, str) and text != default, "a network that is the default is left out")
+    try:
+        found = ipaddress.IPv4Network(text)
+    except ValueError:
+        raise Refused("network") from None
+    need(str(found) == text and least <= found.prefixlen <= most, "form or size of a network")
+    need(not any(found.overlaps(ipaddress.IPv4Network(block)) for block in NOT_UNICAST), "unicast")
+    return found
+
+
+def settings(value):
+    exact(value, [], ["pods", "services", "endpoints", "port"])
+    need(value, "settings that choose nothing are left out")
+    need(None not in value.values(), "null in settings")
+    pods = network(value.get("pods"), "10.244.0.0/16", 8, 20)
+    services = network(value.get("services"), "10.96.0.0/16", 12, 24)
+    need(not pods.overlaps(services), "pods and services overlap")
+    taken = [pods, services]
+    overlays = [ipaddress.IPv4Network(block) for block in OVERLAYS]
+    taken.append(next(block for block in overlays if not any(block.overlaps(net) for net in taken)))
+    taken += [ipaddress.IPv4Network(block) for block in NOT_UNICAST]
+    if "port" in value:
+        whole(value["port"])
+        need(1 <= value["port"] <= 65535 and value["port"] != 6443 and "endpoints" in value, "port")
+    if "endpoints" not in value:
+        return
+    endpoints = value["endpoints"]
+    need(isinstance(endpoints, list) and 1 <= len(endpoints) <= 4, "endpoints")
+    for endpoint in endpoints:
+        need(isinstance(endpoint, str) and len(endpoint) <= 253, "endpoint")
+        if re.fullmatch("[0-9]*", endpoint.split(".")[-1]):
+            try:
+                address = ipaddress.IPv4Address(endpoint)
+            except ValueError:
+                raise Refused("address") from None
+            need(not any(address in net for net in taken), "an endpoint that nobody reaches")
+        else:
+            need(all(re.fullmatch(NAME, part) for part in endpoint.split(".")), "endpoint")
+    need(len(set(endpoints)) == len(endpoints), "an endpoint stands twice")
 
 
 JSON_TYPES = "charter intent login grant trust-recover"

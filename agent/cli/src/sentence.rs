@@ -77,8 +77,9 @@ pub fn of(action: &Action, hosts: &Hosts) -> String {
         Action::NodeLabel { node, labels } => {
             format!("set {} on {}", plural(labels.len(), "label"), host(hosts, node))
         }
-        Action::ClusterCreate { cluster, driver, version, .. } => {
-            format!("create cluster {cluster} ({driver} {version})")
+        Action::ClusterCreate { cluster, driver, version, settings, .. } => {
+            let settings = settings.as_ref().map(|chosen| format!(", {chosen}")).unwrap_or_default();
+            format!("create cluster {cluster} ({driver} {version}){settings}")
         }
         Action::ClusterAttach { cluster, placement: p } => {
             format!("attach {} to {cluster}", placement(p, hosts))

@@ -5,6 +5,7 @@
 //! action says what its check looks at; apply brings that about, and may be killed anywhere.
 
 use qb_model::ids::{Digest, Generation, HostName, Version};
+use qb_model::settings::Subnet;
 use serde::{Deserialize, Serialize};
 
 use crate::path::RelPath;
@@ -95,7 +96,7 @@ pub struct NetworkMember {
     pub host: HostName,
     /// Its IP address.
     pub address: String,
-    /// Its place: pods have `10.244.SLOT.0/24`.
+    /// Its place: pods have the /24 of this number in the pods' network.
     pub slot: u16,
 }
 
@@ -108,6 +109,10 @@ pub struct PodNetwork {
     pub own: NetworkMember,
     /// All others, sorted by slot.
     pub peers: Vec<NetworkMember>,
+    /// All pods of the cluster.
+    pub pods: Subnet,
+    /// The hosts' own addresses between each other's pods.
+    pub overlay: Subnet,
 }
 
 /// What kubeadm is to do.

@@ -271,6 +271,7 @@ fn order() -> qb_model::assignment::Assignment {
     use qb_model::action::NodeRole;
     use qb_model::assignment::{Assignment, Citation, Member, Stage};
     use qb_model::ids::{Digest, Generation, NodeId, SiteId};
+    use qb_model::settings::Settings;
     let cites = Citation { digest: Digest([7; 32]), index: 12 };
     let node = NodeId([1; 32]);
     Assignment {
@@ -281,6 +282,7 @@ fn order() -> qb_model::assignment::Assignment {
         driver: "rehearsal".parse().unwrap(),
         version: "1.0.0".parse().unwrap(),
         bundle: Digest([8; 32]),
+        settings: Settings::default(),
         role: NodeRole::ControlPlane,
         stage: Stage::Prepare,
         members: vec![Member {

@@ -14,6 +14,7 @@ use qb_drivers::{Driver, DriverError, Observed, Step, StepAction, driver, render
 use qb_model::action::NodeRole;
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
 use qb_model::ids::{Digest, Generation, Millis, NodeId, SiteId};
+use qb_model::settings::{ChosenSettings, Settings};
 
 fn kubeadm() -> &'static dyn Driver {
     driver(&"kubeadm".parse().unwrap()).unwrap()
@@ -45,6 +46,7 @@ fn order(node: u8, stage: Stage, version: &str) -> Assignment {
         driver: "kubeadm".parse().unwrap(),
         version: version.parse().unwrap(),
         bundle: Digest([8; 32]),
+        settings: Settings::default(),
         role: members.iter().find(|m| m.node.0[0] == node).unwrap().role,
         stage,
         members,
@@ -81,6 +83,21 @@ fn plans_are_the_golden_ones() {
             wrong.push(name);
         }
     };
+    // One whose networks and endpoints are all of its own.
+    let chosen = ChosenSettings {
+        pods: Some("192.168.16.0/20".parse().unwrap()),
+        services: Some("172.16.0.0/12".parse().unwrap()),
+        endpoints: Some(vec!["k8s.example.com".parse().unwrap(), "203.0.113.9".parse().unwrap()]),
+        port: Some(8443),
+    };
+    for version in ["1.20.2", "1.36.2"] {
+        for (role, node, stage) in [("first", 1, Stage::Initialize), ("worker", 4, Stage::Prepare)] {
+            let mut order = order(node, stage, version);
+            order.settings = Settings::of(Some(&chosen)).unwrap();
+            let name = format!("kubeadm-{version}-chosen-{role}-{}.txt", stage.word());
+            compare(name, render(&kubeadm().compile(&order, &observed(version)).unwrap()));
+        }
+    }
     for version in ["1.20.2", "1.28.4", "1.36.2"] {
         let renewal = upkeep::renewal(&version.parse().unwrap(), "10.77.0.1:6443").unwrap();
         compare(format!("kubeadm-{version}-renewal.txt"), render(&renewal));

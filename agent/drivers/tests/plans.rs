@@ -8,6 +8,7 @@ use qb_drivers::{DriverError, Observed, Step, driver, names, render};
 use qb_model::action::NodeRole;
 use qb_model::assignment::{Assignment, Citation, Member, Stage};
 use qb_model::ids::{Digest, Generation, NodeId, SiteId};
+use qb_model::settings::Settings;
 
 fn member(n: u8, role: NodeRole) -> Member {
     Member {
@@ -34,6 +35,7 @@ fn order(node: u8, stage: Stage) -> Assignment {
         driver: "rehearsal".parse().unwrap(),
         version: "1.0.0".parse().unwrap(),
         bundle: Digest([8; 32]),
+        settings: Settings::default(),
         role: members.iter().find(|m| m.node.0[0] == node).unwrap().role,
         stage,
         members,

@@ -98,6 +98,7 @@ impl Site {
             driver: "rehearsal".parse().unwrap(),
             version: "1.0.0".parse().unwrap(),
             bundle: manifest_digest(&self.manifest.manifest),
+            settings: qb_model::settings::Settings::default(),
             role: self.members[usize::from(n) - 1].role,
             stage,
             members: self.members.clone(),

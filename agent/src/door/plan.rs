@@ -73,7 +73,7 @@ impl Planner<'_> {
                 self.leave(cluster, &all, "pool", view)?;
                 view.changes.push(format!("- cluster {cluster}"));
             }
-            Action::ClusterCreate { cluster, driver, version, .. } => {
+            Action::ClusterCreate { cluster, driver, version, settings, .. } => {
                 let known = qb_drivers::driver(driver);
                 view.rehearsal = known.is_some_and(|d| d.label().is_some());
                 match known {
@@ -81,6 +81,9 @@ impl Planner<'_> {
                     None => return Err(unknown_driver(driver)),
                 }
                 view.changes.push(format!("+ cluster {cluster}  empty, {driver} {version}"));
+                if let Some(chosen) = settings {
+                    view.changes.push(format!("+ settings of {cluster}  {chosen}, for all its life"));
+                }
             }
             Action::ClusterUpgrade { cluster, version, bundle, batch, .. } => {
                 self.upgrade(cluster, (version, *bundle, *batch), view)?;
@@ -324,6 +327,7 @@ impl Planner<'_> {
             driver: cluster.driver.clone(),
             version: cluster.version.clone(),
             bundle: cluster.bundle,
+            settings: cluster.settings.clone(),
             role: placed.role,
             stage,
             members: members.to_vec(),

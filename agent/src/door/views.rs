@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qb_consensus::RaftView;
 use qb_model::action::NodeRole;
 use qb_model::alerts::Alert;
-use qb_model::assignment::Stage;
+use qb_model::assignment::{KUBEADM, Stage};
 use qb_model::board::{Board, Work};
 use qb_model::history::{STEP_MS, Sample};
 use qb_model::plan::why;
@@ -325,6 +325,7 @@ impl Seen<'_> {
             bundle: cluster.bundle,
             members,
             endpoint: serves.then(|| self.endpoint(cluster)).flatten(),
+            settings: (cluster.driver.as_str() == KUBEADM).then(|| cluster.settings.clone()),
             findings: cluster.attach.as_ref().map(|a| a.findings.clone()).unwrap_or_default(),
             upgrade: upgrades::of_cluster(self.state, cluster),
             addons: kept::addons(self.state, self.board, cluster),

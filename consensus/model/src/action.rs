@@ -3,12 +3,13 @@
 //! External tagging: the JSON is an object with exactly one member, whose name is the action.
 //! Rules for changing this file: these types are signed bytes and consensus-critical. A new action
 //! or member needs a new feature level; nothing here is renamed, reordered or
-//! given another meaning. No maps, `flatten`, `untagged` or `default`. Lists that are sets are
-//! sorted and unique.
+//! given another meaning. No maps, `flatten`, `untagged` or `default`. A member that may be absent is refused
+//! where it holds what its absence means. Lists that are sets are sorted and unique.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Cidr, Digest, HostGlob, HostName, Millis, Name, NodeId, PublicKey, Version};
+use crate::settings::ChosenSettings;
 use crate::strict::required_nullable;
 
 /// The role of an admin. Each includes the ones before it.
@@ -258,6 +259,9 @@ pub enum Action {
         version: Version,
         /// Digest of the signed manifest of the bundle to install from.
         bundle: Digest,
+        /// Networks and endpoints that differ from the defaults; driver `kubeadm` only. Absent for none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        settings: Option<ChosenSettings>,
     },
     /// Attaches pool nodes to a cluster.
     #[serde(rename = "cluster.attach")]
@@ -435,6 +439,10 @@ pub enum Action {
         bundle: Digest,
         /// Workers that are upgraded at the same time, 1 to 64; of control plane nodes always one.
         batch: u16,
+        /// The settings that it was created with: nodes that join it later rest on this intent. Absent for
+        /// none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        settings: Option<ChosenSettings>,
     },
     /// Halts the upgrade of a cluster: no node begins it any more.
     #[serde(rename = "cluster.upgrade.stop")]

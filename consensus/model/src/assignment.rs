@@ -9,6 +9,7 @@ use crate::grant::AccessRecord;
 use crate::ids::{Digest, Generation, HostName, Millis, Name, NodeId, PublicKey, SiteId, Version};
 use crate::intent::Intent;
 use crate::judge::verify_logged;
+use crate::settings::Settings;
 use crate::state::names_other;
 use crate::trust::{TrustEntry, TrustState, replay_log};
 
@@ -88,6 +89,8 @@ pub struct Assignment {
     pub version: Version,
     /// The manifest of the bundle.
     pub bundle: Digest,
+    /// The cluster's networks and endpoints.
+    pub settings: Settings,
     /// The node's role.
     pub role: NodeRole,
     /// What to do.
@@ -99,7 +102,7 @@ pub struct Assignment {
     /// The intent that implies this order: `cluster.attach`, `cluster.detach`, `cluster.delete` or
     /// `cluster.upgrade`.
     pub cites: Citation,
-    /// The intent that names driver, version and bundle: `cluster.create`, or the `cluster.upgrade` that
+    /// The intent that names driver, version, bundle and settings: `cluster.create`, or the `cluster.upgrade` that
     /// brought the cluster to that version.
     pub created_by: Citation,
 }
@@ -370,17 +373,18 @@ pub(crate) fn implied(a: &Assignment, order: &Action, create: &Action) -> Result
 /// Whether the intent names what the order installs.
 pub(crate) fn installs(a: &Assignment, create: &Action) -> Result<(), AssignmentError> {
     match create {
-        Action::ClusterCreate { cluster, driver, version, bundle }
-        | Action::ClusterUpgrade { cluster, driver, version, bundle, .. }
+        Action::ClusterCreate { cluster, driver, version, bundle, settings }
+        | Action::ClusterUpgrade { cluster, driver, version, bundle, settings, .. }
             if *cluster == a.cluster
                 && *driver == a.driver
                 && *version == a.version
-                && *bundle == a.bundle =>
+                && *bundle == a.bundle
+                && Settings::of(settings.as_ref()).is_ok_and(|signed| signed == a.settings) =>
         {
             Ok(())
         }
         _ => Err(AssignmentError::NotImplied(
-            "cluster, driver, version or bundle is not the one that was signed",
+            "cluster, driver, version, bundle or settings are not those that were signed",
         )),
     }
 }

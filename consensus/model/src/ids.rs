@@ -293,6 +293,19 @@ checked_text!(
     Cidr, "address block", "an address and a prefix length, as in 10.1.0.0/16, with no bit set behind the prefix",
     |t| crate::token::block(t).is_some_and(|(ip, bits)| format!("{ip}/{bits}") == t)
 );
+fn is_endpoint(text: &str) -> bool {
+    let number = |part: &str| part.bytes().all(|c| c.is_ascii_digit());
+    // What ends in a number is an address or nothing: no program takes it for a name.
+    if text.rsplit('.').next().is_some_and(number) {
+        return text.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    text.len() <= 253 && text.split('.').all(is_name)
+}
+
+checked_text!(
+    /// Where an API server is reached: a host name or an IPv4 address, without port.
+    Endpoint, "endpoint", "a host name in lower case or an IPv4 address, without port", is_endpoint
+);
 checked_text!(
     /// A label for people on an intent: a ULID, 26 characters of Crockford base32, upper case.
     /// Never the replay key, which is the [`Digest`].

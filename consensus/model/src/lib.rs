@@ -12,7 +12,7 @@
 //! | `ids` `key` `words` | identifiers, public keys, words and fingerprints to compare |
 //! | `dsse` `strict` `envelope` `document` `statement` `limits` `validate` | signatures, strict JSON, signed things, bounds |
 //! | `enrolment` | the file that tells a machine of its site |
-//! | `charter` `action` `intent` `outcome` `sentence` | what admins sign and what became of it |
+//! | `charter` `action` `settings` `intent` `outcome` `sentence` | what admins sign and what became of it |
 //! | `trust` `judge` `replay` `chain` `audit` | who may do what; the one judgement; replay; the audit chain |
 //! | `grant` | what an admin's grant of a tunnel or a certificate opens |
 //! | `token` | join tokens: what a mint allows, how an entry by one is verified |
@@ -53,6 +53,7 @@ pub mod preflight;
 pub mod release;
 pub mod replay;
 pub mod sentence;
+pub mod settings;
 pub mod state;
 pub mod statement;
 pub mod strict;

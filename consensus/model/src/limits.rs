@@ -191,8 +191,15 @@ pub const TOKENS: usize = 256;
 /// Bytes of the envelope of a `token.mint` intent inside an entry: 32 labels at their bound, 16
 /// signatures.
 pub const MINT_BYTES: usize = 32 * 1024;
-/// Members of one cluster of driver kubeadm: slot N has the pod network 10.244.N.0/24.
+/// Members of one cluster of driver kubeadm, where its pods' network has room: slot N has the Nth /24 of it.
 pub const KUBEADM_SLOTS: u16 = 256;
+/// Least and most bits of the prefix of a cluster's pods: at /20 it has room for 16 members; what is larger
+/// than a /8 is no single network anywhere.
+pub const PODS_BITS: (u8, u8) = (8, 20);
+/// The same of its services: API servers refuse what is larger than a /12, and a /24 has 254 services.
+pub const SERVICES_BITS: (u8, u8) = (12, 24);
+/// Names and addresses by which a customer serves the API of a cluster: two ways in, each with two names.
+pub const ENDPOINTS: usize = 4;
 /// Workers of a cluster that are upgraded at the same time: more would leave their pods nowhere to go.
 pub const UPGRADE_BATCH: usize = 64;
 /// Bytes of the reason why a node returned to the version before.

@@ -2,12 +2,14 @@
 //! Gathering is the agent's; nothing here asks the system.
 
 mod network;
+mod overlap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::NodeRole;
 use crate::facts::Facts;
 use crate::ids::{HostName, NodeId};
+use crate::settings::Settings;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -132,7 +134,7 @@ pub struct Expected {
 }
 
 /// A known finding: code, and what `qb preflight explain` says of it.
-const CODES: [(&str, &str); 11] = [
+const CODES: [(&str, &str); 12] = [
     (
         "HOST-CORES",
         "The machine has fewer processors than its role needs. Give the virtual machine more, choose another machine, or give this one a smaller role.",
@@ -160,6 +162,10 @@ const CODES: [(&str, &str); 11] = [
     (
         "NET-ONE-WAY",
         "One direction works and the way back does not. Nodes then look healthy to some and dead to others. The firewall of the machine that cannot be reached is the usual cause.",
+    ),
+    (
+        "NET-OVERLAP",
+        "An address of the machine lies in a network that the cluster takes for itself: its pods', its services', or the one between its hosts. Packets to that address would end in the cluster. Networks are chosen when a cluster is created: create one with --pods and --services that no machine is in.",
     ),
     (
         "NET-REFUSED",
@@ -204,7 +210,8 @@ pub fn pairs(hosts: &[HostCheck], needs: &dyn Fn(NodeRole) -> Requirements) -> V
     out
 }
 
-/// Compares what was found with what roles need. No finding means that the attach may go on.
+/// Compares what was found with what roles need, and with the networks of `settings` where the cluster has
+/// any. No finding means that the attach may go on.
 ///
 /// The order is the same everywhere: errors first, then by subject, then by code. Causes hide their
 /// effects: pairs with a silent host and ports that are busy bring no further findings.
@@ -213,6 +220,7 @@ pub fn judge(
     probes: &[Probe],
     needs: &dyn Fn(NodeRole) -> Requirements,
     expected: &[Expected],
+    settings: Option<&Settings>,
 ) -> Vec<Finding> {
     let mut out = Vec::new();
     for host in hosts {
@@ -224,6 +232,9 @@ pub fn judge(
     }
     duplicates(hosts, &mut out);
     network::judge(hosts, probes, expected, &mut out);
+    if let Some(settings) = settings {
+        overlap::judge(hosts, settings, &mut out);
+    }
     out.sort_by(|a, b| {
         let key =
             |f: &Finding| (std::cmp::Reverse(f.severity), f.subject.clone(), f.code.clone(), f.text.clone());

@@ -21,8 +21,9 @@ pub fn of(action: &Action, state: &SiteState) -> String {
         Action::NodeAuthorize { nodes } => format!("authorize {}", hosts(nodes)),
         Action::NodeRevoke { node, .. } => format!("revoke {}", host(node)),
         Action::NodeLabel { node, labels } => format!("set {} labels on {}", labels.len(), host(node)),
-        Action::ClusterCreate { cluster, driver, version, .. } => {
-            format!("create cluster {cluster} ({driver} {version})")
+        Action::ClusterCreate { cluster, driver, version, settings, .. } => {
+            let settings = settings.as_ref().map(|chosen| format!(", {chosen}")).unwrap_or_default();
+            format!("create cluster {cluster} ({driver} {version}){settings}")
         }
         Action::ClusterAttach { cluster, placement } => {
             let what = match placement {

@@ -9,6 +9,7 @@ use crate::limits::{
     BROWSER_ACTIONS, CONTROL_PLANES, ELIGIBLE_NODES, FOUNDING_NODES, LABELS, OWNERS_NEEDED,
     PERSON_NAME_BYTES, TAINTS, TOKEN_ADDRESSES, TOKEN_USES, UPGRADE_BATCH, URL_BYTES,
 };
+use crate::settings;
 use crate::strict::is_plain_text;
 use crate::trust::ACTIONS;
 
@@ -279,7 +280,11 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
             sorted_unique("first", first)?;
             count("batch", usize::from(*batch), 1, AGENT_BATCH)
         }
-        Action::ClusterUpgrade { batch, .. } => count("batch", usize::from(*batch), 1, UPGRADE_BATCH),
+        Action::ClusterCreate { driver, settings, .. } => settings::check(driver, settings.as_ref()),
+        Action::ClusterUpgrade { driver, batch, settings, .. } => {
+            count("batch", usize::from(*batch), 1, UPGRADE_BATCH)?;
+            settings::check(driver, settings.as_ref())
+        }
         Action::ClusterRestore { others, .. } => {
             count("others", others.len(), 0, CONTROL_PLANES - 1)?;
             sorted_unique("others", others)
@@ -295,7 +300,6 @@ pub(crate) fn action(action: &Action) -> Result<(), ValueError> {
             good_key(key)
         }
         Action::NodeRevoke { .. }
-        | Action::ClusterCreate { .. }
         | Action::ClusterDelete { .. }
         | Action::AdminRemove { .. }
         | Action::AdminRole { .. }

@@ -90,6 +90,19 @@ pub(crate) struct Finding {
     remedy: String,
 }
 
+/// What was chosen of a cluster when it was created.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct Settings {
+    /// Networks of pods, as in `10.244.0.0/16`.
+    pods: String,
+    /// Addresses of services, likewise.
+    services: String,
+    /// Host names and addresses that the API server's certificates have besides those of nodes.
+    endpoints: Vec<String>,
+    /// Port of the API at the first of them.
+    port: u16,
+}
+
 /// Why nothing happens: the first cause.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct WaitingOn {

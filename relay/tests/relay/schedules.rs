@@ -186,6 +186,7 @@ impl Play {
                 driver: "rehearsal".parse().unwrap(),
                 version: "0.1.0".parse().unwrap(),
                 bundle: Digest([5; 32]),
+                settings: None,
             },
             _ => self.site.label(&format!("v{}", self.made)),
         };

@@ -125,6 +125,7 @@ fn outside(founder: &Signatory, node: NodeId) -> Result<Vec<Action>> {
             version: "9.0.0".parse()?,
             bundle: intent,
             batch: 1,
+            settings: None,
         },
         Action::ClusterUpgradeStop { cluster: "clus100".parse()?, upgrade: intent },
         Action::ClusterBackup { cluster: "clus100".parse()? },

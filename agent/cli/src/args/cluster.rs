@@ -1,6 +1,8 @@
 //! `qb cluster`.
 
+use clap::builder::ArgPredicate;
 use clap::{Args, Subcommand};
+use qb_model::settings::Subnet;
 use qb_model::{Digest, Name, Version};
 
 /// Verbs on clusters.
@@ -128,9 +130,10 @@ pub struct KubeconfigArgs {
     /// To the cluster's own address, even where a relay is the door
     #[arg(long, conflicts_with = "port")]
     pub direct: bool,
-    /// To a load balancer of your own before the control plane nodes; port 6443 if none is named
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::access::kubeconfig::load_balancer, conflicts_with_all = ["direct", "port"])]
-    pub endpoint: Option<String>,
+    /// To a load balancer of your own before the control plane nodes, port 6443 if none is named; alone: to
+    /// the one that the cluster was created with
+    #[arg(long, num_args = 0..=1, value_name = "HOST[:PORT]", value_parser = crate::access::kubeconfig::load_balancer, conflicts_with_all = ["direct", "port"])]
+    pub endpoint: Option<Option<String>>,
     /// To a `qb cluster proxy` that listens on this port of this computer
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
@@ -161,9 +164,23 @@ pub struct KubectlArgs {
 pub struct CreateArgs {
     /// The cluster's name
     pub cluster: Name,
-    /// The driver
-    #[arg(long, default_value = "rehearsal", value_name = "DRIVER")]
+    /// The driver; default: rehearsal, or kubeadm where networks or endpoints are named
+    #[arg(long, value_name = "DRIVER", default_value = "rehearsal", default_value_ifs = [
+        ("pods", ArgPredicate::IsPresent, "kubeadm"),
+        ("services", ArgPredicate::IsPresent, "kubeadm"),
+        ("endpoints", ArgPredicate::IsPresent, "kubeadm"),
+    ])]
     pub driver: Name,
+    /// The network of all pods, /8 to /20: each node has a /24 of it; default: 10.244.0.0/16
+    #[arg(long, value_name = "NETWORK")]
+    pub pods: Option<Subnet>,
+    /// The network of services, /12 to /24; default: 10.96.0.0/16
+    #[arg(long, value_name = "NETWORK")]
+    pub services: Option<Subnet>,
+    /// Where a load balancer or virtual address of yours serves the API: up to 4 times; the first may have a
+    /// port, 6443 if it has none
+    #[arg(long = "endpoint", value_name = "HOST[:PORT]")]
+    pub endpoints: Vec<String>,
     /// The version; default: the bundle's
     #[arg(long = "version", alias = "k8s-version", alias = "release", value_name = "VERSION", value_parser = super::version)]
     pub version: Option<Version>,

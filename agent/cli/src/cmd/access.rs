@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use qb_model::Name;
+use qb_model::settings::Settings;
+use qb_portal::view::ClusterView;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,7 +50,8 @@ pub async fn kubeconfig_of(ctx: &Ctx, args: &KubeconfigArgs) -> Result<(), CliEr
         )
         .remedy(format!("qb cluster kubeconfig {} --direct", args.cluster)));
     }
-    let balancer = args.endpoint.as_ref().filter(|_| cluster.endpoint.is_some());
+    let asked = balancer(args, &cluster)?;
+    let balancer = asked.as_ref().filter(|_| cluster.endpoint.is_some());
     let server = match (args.port, balancer.or(cluster.endpoint.as_ref())) {
         (Some(port), _) => format!("https://127.0.0.1:{port}"),
         (None, _) if session.at_relay() && !args.direct && args.endpoint.is_none() => {
@@ -64,7 +67,7 @@ pub async fn kubeconfig_of(ctx: &Ctx, args: &KubeconfigArgs) -> Result<(), CliEr
     };
     let credential = credential::get(&mut session, &args.cluster).await?;
     let mut file = config(&session, &args.cluster, &server, &credential, !args.merge)?;
-    if args.endpoint.is_some() {
+    if asked.is_some_and(|asked| !is_certified(&cluster, &asked)) {
         // The balancer's name is in no certificate; the cluster's authority and this name are as good.
         file["clusters"][0]["cluster"]["tls-server-name"] = EVERY_SERVER.into();
     }
@@ -86,6 +89,28 @@ pub async fn kubeconfig_of(ctx: &Ctx, args: &KubeconfigArgs) -> Result<(), CliEr
         }
         None => ctx.out.print(&text),
     }
+}
+
+/// The load balancer that was asked for, with its port: the one that is named, or the cluster's own.
+///
+/// # Errors
+/// None is named, and the cluster was created without any.
+pub fn balancer(args: &KubeconfigArgs, cluster: &ClusterView) -> Result<Option<String>, CliError> {
+    match &args.endpoint {
+        None => Ok(None),
+        Some(Some(named)) => Ok(Some(named.clone())),
+        Some(None) => match cluster.settings.as_ref().and_then(Settings::first_endpoint) {
+            Some(own) => Ok(Some(own)),
+            None => Err(CliError::usage(format!("{} was created without an endpoint.", cluster.name))
+                .remedy(format!("qb cluster kubeconfig {} --endpoint HOST", cluster.name))),
+        },
+    }
+}
+
+/// Whether the cluster's certificates have the name of a load balancer.
+pub fn is_certified(cluster: &ClusterView, balancer: &str) -> bool {
+    let host = balancer.rsplit_once(':').map_or(balancer, |(host, _)| host);
+    cluster.settings.iter().flat_map(|s| &s.endpoints).any(|endpoint| endpoint.as_str() == host)
 }
 
 /// A kubeconfig whose user asks this very program, with what it was called with.

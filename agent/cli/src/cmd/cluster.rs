@@ -2,6 +2,7 @@
 
 use qb_model::action::{Action, NodeRole};
 use qb_model::intent::ObjectRef;
+use qb_model::settings::{self, ChosenSettings, Settings};
 use qb_model::{Generation, Name, NodeId};
 use qb_portal::view::{ClusterView, NodeView};
 
@@ -153,6 +154,13 @@ pub fn page(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
         let text = "rehearsal: real processes in folders, no Kubernetes";
         out.push_str(&format!("{}\n", paint.tone(Tone::Rehearsal, text)));
     }
+    if let Some(settings) = &cluster.settings {
+        out.push_str(&format!("pods {}, services {}\n", settings.pods, settings.services));
+        if let Some(first) = settings.first_endpoint() {
+            let more = settings.endpoints.iter().skip(1).map(|endpoint| format!(", {endpoint}"));
+            out.push_str(&format!("API at {first}{}\n", more.collect::<String>()));
+        }
+    }
     if let Some(wait) = &cluster.waiting_on {
         out.push_str(&format!("{}\n", waiting::lines(wait, clock).join("\n")));
     }
@@ -238,7 +246,56 @@ fn upkeep(cluster: &ClusterView, clock: &Clock, paint: &Paint) -> String {
     format!("\n{}{troubles}", table.render(paint, true, None))
 }
 
+/// What is chosen of the cluster's networks and endpoints; none where it is as without.
+///
+/// # Errors
+/// A choice that cannot be.
+pub fn chosen_settings(args: &CreateArgs) -> Result<Option<ChosenSettings>, CliError> {
+    let refused = |e: &dyn std::fmt::Display| {
+        let remedy = "qb cluster create NAME --driver kubeadm --pods 10.244.0.0/16 --services 10.96.0.0/16";
+        Err(CliError::usage(format!("These settings cannot be: {e}.")).remedy(remedy))
+    };
+    let mut settings = Settings::default();
+    settings.pods = args.pods.unwrap_or(settings.pods);
+    settings.services = args.services.unwrap_or(settings.services);
+    for (at, text) in args.endpoints.iter().enumerate() {
+        let (endpoint, port) = text.split_once(':').map_or((&**text, None), |(e, p)| (e, Some(p)));
+        match (at, port.map(str::parse::<u16>)) {
+            (_, None) => {}
+            (0, Some(Ok(port))) => settings.port = port,
+            (0, Some(Err(_))) => return refused(&format_args!("{text:?} has no port from 1 to 65535")),
+            _ => return refused(&format_args!("{text:?} has a port: only the first endpoint may have one")),
+        }
+        match endpoint.parse() {
+            Ok(endpoint) => settings.endpoints.push(endpoint),
+            Err(e) => return refused(&e),
+        }
+    }
+    if let Err(e) = settings.check() {
+        return refused(&e);
+    }
+    let chosen = settings.chosen();
+    match settings::check(&args.driver, chosen.as_ref()) {
+        Ok(()) => Ok(chosen),
+        Err(e) => refused(&e),
+    }
+}
+
+/// The words that choose it again.
+fn choice(chosen: &ChosenSettings) -> String {
+    let mut words = String::new();
+    for (flag, network) in [("--pods", chosen.pods), ("--services", chosen.services)] {
+        words.extend(network.map(|network| format!(" {flag} {network}")));
+    }
+    for (at, endpoint) in chosen.endpoints.iter().flatten().enumerate() {
+        let port = chosen.port.filter(|_| at == 0).map(|port| format!(":{port}")).unwrap_or_default();
+        words.push_str(&format!(" --endpoint {endpoint}{port}"));
+    }
+    words
+}
+
 async fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), CliError> {
+    let settings = chosen_settings(&args)?;
     let bundle = bundle::choose(session, &args).await?;
     let version = args.version.unwrap_or(bundle.version);
     let action = Action::ClusterCreate {
@@ -246,9 +303,13 @@ async fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), CliEr
         driver: args.driver.clone(),
         version,
         bundle: bundle.digest,
+        settings: settings.clone(),
     };
-    let again =
-        format!("qb cluster create {} --driver {} --bundle {}", args.cluster, args.driver, bundle.digest);
+    let words = settings.as_ref().map(choice).unwrap_or_default();
+    let again = format!(
+        "qb cluster create {} --driver {} --bundle {}{words}",
+        args.cluster, args.driver, bundle.digest
+    );
     let change = Change::new(action, again);
     if let Some(view) = session.change(&change).await? {
         let next = format!("qb cluster attach {} -n 3", args.cluster);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use qb_model::action::Action;
+use qb_model::settings::Settings;
 use qb_model::{Digest, Name, Version};
 use qb_portal::view::{BundleView, ClusterUpgradeState, ClusterView};
 
@@ -108,7 +109,8 @@ pub async fn run(session: &mut Session<'_>, args: &UpgradeArgs) -> Result<(), Cl
     let (name, version, batch) = (args.cluster.clone(), args.version.clone(), args.batch);
     let again = format!("qb cluster upgrade {name} --version {version} --bundle {bundle} --batch {batch}");
     let driver = cluster.driver.clone();
-    let action = Action::ClusterUpgrade { cluster: name.clone(), driver, version, bundle, batch };
+    let settings = cluster.settings.as_ref().and_then(Settings::chosen);
+    let action = Action::ClusterUpgrade { cluster: name.clone(), driver, version, bundle, batch, settings };
     let mut change = Change::new(action, again);
     change.expect.push(expectation(&cluster));
     let Some(view) = session.change(&change).await? else { return Ok(()) };

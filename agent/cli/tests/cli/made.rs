@@ -113,6 +113,7 @@ pub(crate) fn cluster(name: &Name, driver: &Name, version: &Version, bundle: Dig
         bundle,
         members: Vec::new(),
         endpoint: None,
+        settings: None,
         findings: Vec::new(),
         upgrade: None,
         addons: Vec::new(),

@@ -19,6 +19,7 @@ mod portal;
 mod relays;
 mod remedies;
 mod rows;
+mod settings;
 mod site;
 mod texts;
 mod through;

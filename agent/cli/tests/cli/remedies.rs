@@ -120,6 +120,8 @@ fn filled(command: &str, open: &str) -> Vec<String> {
         words.push(match word.as_str() {
             _ if matches!(before, "-n" | "--owners-needed" | "--batch") => "3".into(),
             _ if before == "--bundle" => qb_model::Digest([7; 32]).to_string(),
+            _ if before == "--pods" => "10.8.0.0/16".into(),
+            _ if before == "--services" => "10.9.0.0/16".into(),
             _ if before == "--version" => "1.36.2".into(),
             _ if before == "--class" => "cli".into(),
             _ if before == "--role" => "owner".into(),

@@ -105,7 +105,7 @@ impl FakeSite {
                 }
             }
             Action::PublisherAdd { key, .. } => state.publishers.push(*key),
-            Action::ClusterCreate { cluster, driver, version, bundle } => {
+            Action::ClusterCreate { cluster, driver, version, bundle, .. } => {
                 state.clusters.push(made::cluster(cluster, driver, version, *bundle));
             }
             Action::ClusterAttach { cluster, placement: Placement::Explicit { nodes } } => {

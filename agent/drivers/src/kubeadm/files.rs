@@ -9,7 +9,7 @@ use super::config::{
     FileDiscovery, InitConfiguration, JoinConfiguration, JoinControlPlane, KubeProxyConfiguration,
     KubeletConfiguration, LocalEtcd, Networking, NodeRegistration,
 };
-use super::{API_SERVER_PORT, BALANCER, Compiler, DISCOVERY, POD_NETWORK, SERVICE_NETWORK};
+use super::{API_SERVER_PORT, BALANCER, Compiler, DISCOVERY};
 use crate::DriverError;
 use crate::host_step::{HostFile, HostPlace};
 use qb_model::action::NodeRole;
@@ -137,6 +137,9 @@ impl Compiler<'_> {
         for member in self.order.members.iter().filter(|m| m.role == NodeRole::ControlPlane) {
             cert_sans.extend([member.address.clone(), member.host.to_string()]);
         }
+        let settings = &self.order.settings;
+        // kubeadm keeps the list in the cluster: joins, upgrades and renewals take it from there.
+        cert_sans.extend(settings.endpoints.iter().map(ToString::to_string));
         // Pods have their networks by slot: no controller gives them out.
         let given = [("allocate-node-cidrs", "false")];
         ClusterConfiguration {
@@ -146,8 +149,8 @@ impl Compiler<'_> {
             cluster_name: self.order.cluster.to_string(),
             control_plane_endpoint: BALANCER.to_owned(),
             networking: Networking {
-                pod_subnet: POD_NETWORK.to_owned(),
-                service_subnet: SERVICE_NETWORK.to_owned(),
+                pod_subnet: settings.pods.to_string(),
+                service_subnet: settings.services.to_string(),
                 dns_domain: "cluster.local".to_owned(),
             },
             api_server: ApiServer { cert_sans },

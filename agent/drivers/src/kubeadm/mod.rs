@@ -43,10 +43,6 @@ use release::Release;
 pub const API_SERVER_PORT: u16 = 6443;
 /// Where each node finds an API server: its agent's balancer.
 pub const BALANCER: &str = "127.0.0.1:6444";
-/// Networks of pods: each member has the /24 of its slot.
-pub const POD_NETWORK: &str = "10.244.0.0/16";
-/// Addresses of services.
-pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
 /// Where executors keep clusters on a host that a package installed.
 pub const CLUSTERS: &str = "/var/lib/qb/exec/clusters";
 
@@ -279,7 +275,8 @@ impl<'a> Compiler<'a> {
         let others = self.order.members.iter().filter(|m| m.node != self.order.node);
         let mut peers: Vec<_> = others.map(of).collect();
         peers.sort_by_key(|m| m.slot);
-        PodNetwork { own: of(self.me), peers }
+        let settings = &self.order.settings;
+        PodNetwork { own: of(self.me), peers, pods: settings.pods, overlay: settings.overlay() }
     }
 
     fn initialize(&self) -> Result<Vec<Action>, DriverError> {

@@ -209,7 +209,7 @@ async fn a_member_that_was_announced_and_never_started_is_taken_out_first() {
     });
     machine.write(
         "cluster/network.json",
-        r#"{"v":1,"own":{"slot":1,"address":"10.77.0.2"},"peers":[],"quiet_link_local":false}"#,
+        r#"{"v":1,"own":{"slot":1,"address":"10.77.0.2"},"peers":[],"networks":{"pods":"10.244.0.0/16","overlay":"10.245.0.0/16"},"quiet_link_local":false}"#,
     );
     machine.write("root/etc/kubernetes/admin.conf", "x");
     machine.write("root/etc/kubernetes/pki/etcd/healthcheck-client.crt", "x");

@@ -46,7 +46,12 @@ fn network(own: u16, peers: &[u16]) -> PodNetwork {
         address: format!("10.99.0.{}", slot + 1),
         slot,
     };
-    PodNetwork { own: member(own), peers: peers.iter().map(|slot| member(*slot)).collect() }
+    PodNetwork {
+        own: member(own),
+        peers: peers.iter().map(|slot| member(*slot)).collect(),
+        pods: "10.244.0.0/16".parse().unwrap(),
+        overlay: "10.245.0.0/16".parse().unwrap(),
+    }
 }
 
 async fn circle(net: &Net, place: &mut Place) {

@@ -23,7 +23,7 @@ use super::place::clean;
 use super::run::{Call, SystemProgram};
 use crate::progress::StepError;
 use kernel::{Kernel, KernelError};
-use plan::{Actual, LINK_LOCAL, Seat, Seats, SeatsError};
+use plan::{Actual, LINK_LOCAL, Networks, Seat, Seats, SeatsError};
 use tables::{TABLES_BYTES, Table, TablesError};
 
 /// The form that is kept, in the cluster's directory.
@@ -69,7 +69,8 @@ fn seats(network: &PodNetwork, quiet_link_local: bool) -> Result<Seats, StepErro
         Ok::<_, StepError>(Seat { slot: member.slot, address: member.address.parse().map_err(|_| wrong())? })
     };
     let peers = network.peers.iter().map(seat).collect::<Result<_, _>>()?;
-    let seats = Seats { v: 1, own: seat(&network.own)?, peers, quiet_link_local };
+    let networks = Networks { pods: network.pods, overlay: network.overlay };
+    let seats = Seats { v: 1, own: seat(&network.own)?, peers, networks, quiet_link_local };
     seats.check()?;
     Ok(seats)
 }
@@ -85,10 +86,10 @@ pub(super) async fn check(host: &Host, network: &PodNetwork) -> Result<bool, Ste
     let Ok(mtu) = link_mtu(&seats, &actual) else { return Ok(false) };
     let wanted = plan::wanted(&seats, mtu, is_link_local_taken(&actual));
     let (path, config) = config(&seats, mtu)?;
-    Ok(plan::conflict(&actual).is_none()
+    Ok(plan::conflict(seats.networks, &actual).is_none()
         && plan::changes(&wanted, &actual.overlay).is_empty()
         && Ours::open(&host.dir, &host.root)?.is(&path, config.as_bytes(), CONFIG_MODE)?
-        && tables::addition(&saved(host, SystemProgram::IptablesSave).await?).is_none())
+        && tables::addition(seats.networks, &saved(host, SystemProgram::IptablesSave).await?).is_none())
 }
 
 /// Brings the pod network into this form, and keeps it for the next boot.
@@ -137,11 +138,10 @@ pub(super) fn forget(host: &Host) -> Result<(), StepError> {
 async fn bring_about(host: &Host, seats: &Seats) -> Result<(), StepError> {
     let kernel = Kernel::connect()?;
     let actual = kernel.look(seats.own.address).await?;
-    if let Some((subnet, link)) = plan::conflict(&actual) {
+    let networks = seats.networks;
+    if let Some((subnet, link)) = plan::conflict(networks, &actual) {
         return Err(StepError::new(
-            format!(
-                "the network {subnet} on {link} is where pods have theirs (10.244.0.0/16, 10.245.0.0/16)"
-            ),
+            format!("the network {subnet} on {link} is where the cluster has its own: {networks}"),
             format!("take the route away (`ip route show {subnet}` says whose it is) or use another host"),
         ));
     }
@@ -151,7 +151,7 @@ async fn bring_about(host: &Host, seats: &Seats) -> Result<(), StepError> {
         tracing::debug!(?change, "pod network");
         kernel.apply(&change).await?;
     }
-    if let Some(script) = tables::addition(&saved(host, SystemProgram::IptablesSave).await?) {
+    if let Some(script) = tables::addition(networks, &saved(host, SystemProgram::IptablesSave).await?) {
         restored(host, SystemProgram::IptablesRestore, script).await?;
     }
     // Last: with it the kubelet says that it is ready.
@@ -170,7 +170,9 @@ fn link_mtu(seats: &Seats, actual: &Actual) -> Result<u32, StepError> {
 }
 
 fn config(seats: &Seats, link_mtu: u32) -> Result<(RelPath, String), StepError> {
-    let text = cni::render(seats.own.slot, plan::mtu(link_mtu)).map_err(StepError::damaged)?;
+    let own = seats.own.slot;
+    let pods = seats.networks.pods_of(own).ok_or(SeatsError::Slot(own, seats.networks))?;
+    let text = cni::render(pods, plan::mtu(link_mtu)).map_err(StepError::damaged)?;
     Ok((clean(cni::PLACE)?, text))
 }
 

@@ -127,7 +127,7 @@ impl Machine {
             units: Box::<NotedUnits>::default(),
             tell: Tell::default(),
         };
-        let form = r#"{"v":1,"own":{"slot":1,"address":"10.77.0.1"},"peers":[],"quiet_link_local":false}"#;
+        let form = r#"{"v":1,"own":{"slot":1,"address":"10.77.0.1"},"peers":[],"networks":{"pods":"10.244.0.0/16","overlay":"10.245.0.0/16"},"quiet_link_local":false}"#;
         fs::write(base.join("cluster/network.json"), form).unwrap();
         Self { _temp: temp, host, played, base }
     }

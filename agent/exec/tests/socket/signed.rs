@@ -79,8 +79,10 @@ impl Signed {
         let mut both = vec![node(1), node(2)];
         both.sort();
         let placement = Placement::Named { nodes: both.clone(), control_plane: 1 };
-        site.create =
-            site.intent(10, Action::ClusterCreate { cluster: cluster.clone(), driver, version, bundle });
+        site.create = site.intent(
+            10,
+            Action::ClusterCreate { cluster: cluster.clone(), driver, version, bundle, settings: None },
+        );
         site.attach = site.intent(11, Action::ClusterAttach { cluster: cluster.clone(), placement });
         site.detach = site.intent(12, Action::ClusterDetach { cluster, nodes: both });
         site
@@ -158,6 +160,7 @@ impl Signed {
             driver: name("rehearsal"),
             version: "1.0.0".parse().unwrap(),
             bundle: self.manifest,
+            settings: qb_model::settings::Settings::default(),
             role: if n == 1 { NodeRole::ControlPlane } else { NodeRole::Worker },
             stage,
             members,

@@ -47,7 +47,7 @@ fn set(probes: &mut [Probe], from: u8, to: u8, port: u16, result: ProbeResult) {
 }
 
 fn lines(hosts: &[HostCheck], probes: &[Probe]) -> Vec<String> {
-    let found = judge(hosts, probes, &needs, &pairs(hosts, &needs));
+    let found = judge(hosts, probes, &needs, &pairs(hosts, &needs), Some(&Settings::default()));
     for finding in &found {
         assert!(explain(&finding.code).is_some(), "{} is explained", finding.code);
         assert!(finding.text.bytes().any(|c| c.is_ascii_digit()), "a number in {:?}", finding.text);
@@ -241,4 +241,62 @@ fn codes_are_sorted_and_explained() {
     assert!(all.is_sorted());
     assert!(all.iter().all(|code| explain(code).is_some()));
     assert!(explain("NET-MAGIC").is_none());
+}
+
+#[test]
+fn addresses_in_the_clusters_networks_are_found() {
+    let found = |addresses: &[&str], pods: &str, services: &str, serving: bool| {
+        let mut one = host(1, NodeRole::ControlPlane);
+        one.serving = serving;
+        one.facts.as_mut().unwrap().addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
+        let settings = Settings {
+            pods: pods.parse().unwrap(),
+            services: services.parse().unwrap(),
+            ..Settings::default()
+        };
+        judge(&[one], &[], &needs, &[], Some(&settings))
+    };
+    let (pods, services) = ("10.244.0.0/16", "10.96.0.0/16");
+    assert_eq!(found(&["192.168.7.1", "fd00::1"], pods, services, false), []);
+    for (addresses, pods, services, said) in [
+        (
+            &["10.244.9.1"][..],
+            pods,
+            services,
+            "10.244.9.1, which is in the cluster's pod network 10.244.0.0/16",
+        ),
+        (
+            &["192.168.7.1", "10.96.0.7"],
+            pods,
+            services,
+            "10.96.0.7, which is in the cluster's service network 10.96.0.0/16",
+        ),
+        (
+            &["10.245.3.1"],
+            pods,
+            services,
+            "10.245.3.1, which is in the cluster's network between hosts 10.245.0.0/16",
+        ),
+        (
+            &["172.17.0.1"],
+            pods,
+            "172.16.0.0/12",
+            "172.17.0.1, which is in the cluster's service network 172.16.0.0/12",
+        ),
+    ] {
+        let found = found(addresses, pods, services, false);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].code.as_str(), found[0].severity), ("NET-OVERLAP", Severity::Error));
+        assert_eq!(found[0].text, format!("has the address {said}"));
+        assert!(explain("NET-OVERLAP").is_some());
+    }
+    // Who serves has its pods' bridge by right, and is known by its first address.
+    assert_eq!(found(&["192.168.7.1", "10.244.0.1", "10.245.0.1"], pods, services, true), []);
+    assert_eq!(found(&["10.244.0.1"], pods, services, true).len(), 1);
+    // The remedy names networks that fit, or another machine.
+    let remedy = |addresses: &[&str]| found(addresses, pods, services, false)[0].remedy.clone();
+    assert!(remedy(&["10.244.0.9"]).ends_with("--pods 10.200.0.0/16 --services 10.201.0.0/16"));
+    assert!(remedy(&["10.244.0.9", "10.201.0.9"]).ends_with("--pods 172.20.0.0/16 --services 172.21.0.0/16"));
+    // A network between hosts that is in the way of one is in the way of all that leave it where it is.
+    assert!(remedy(&["10.245.0.9"]).starts_with("attach another node instead of lyon-r1-01"));
 }

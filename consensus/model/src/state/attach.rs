@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SiteState;
 use super::cluster::{Attach, Cluster, ClusterPhase, MAX_FINDINGS};
 use super::nodes::NodePhase;
-use super::pool::MAX_NODES;
 use super::upgrade::UpgradePhase;
 use crate::action::{NodeRole, PlacedNode, Placement};
-use crate::assignment::{Citation, KUBEADM, Stage};
+use crate::assignment::{Citation, Stage};
 use crate::command::{Place, PreflightDone};
 use crate::ids::{Generation, Name, NodeId};
 use crate::intent::ObjectRef;
-use crate::limits::KUBEADM_SLOTS;
 use crate::outcome::Reason;
 use crate::preflight::Severity;
 
@@ -132,8 +130,7 @@ impl SiteState {
 
     /// Places in the cluster's networks that no member has, lowest first.
     fn free_slots(&self, name: &Name) -> Vec<u16> {
-        let driver = self.clusters.get(name).map(|c| c.driver.as_str());
-        let most = if driver == Some(KUBEADM) { KUBEADM_SLOTS } else { MAX_NODES as u16 };
+        let most = self.clusters.get(name).map_or(0, Cluster::slots);
         // One that was revoked keeps its own until it is out: its pods may still have their addresses.
         let leaving = self.clusters.get(name).into_iter().flat_map(|c| c.releases.values());
         let taken: BTreeSet<u16> =
@@ -158,7 +155,8 @@ impl SiteState {
         Err(Reason::Precondition {
             code: "cluster_full".into(),
             text: format!(
-                "{name} has room for {free} more nodes, not {wanted}: its pod network has {KUBEADM_SLOTS} parts"
+                "{name} has room for {free} more nodes, not {wanted}: its pod network has {} parts",
+                self.clusters.get(name).map_or(0, Cluster::slots)
             ),
             remedy: Some(format!(
                 "detach nodes from {name}, or make another cluster: qb cluster create NAME"

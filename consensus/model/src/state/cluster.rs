@@ -8,14 +8,16 @@ use super::SiteState;
 use super::cluster_upgrade::ClusterUpgrade;
 use super::kept::{Addon, NodeMarks};
 use super::nodes::NodePhase;
+use super::pool::MAX_NODES;
 use super::restore::{BackupAsked, Restore};
 use crate::action::{NodeRole, Placement};
-use crate::assignment::Citation;
+use crate::assignment::{Citation, KUBEADM};
 use crate::ids::{Digest, Generation, Millis, Name, NodeId, Version};
 use crate::intent::ObjectRef;
 use crate::outcome::Reason;
 use crate::preflight::Finding;
 use crate::release::Release;
+use crate::settings::Settings;
 
 /// Most clusters of a site.
 pub(super) const MAX_CLUSTERS: usize = 1_000;
@@ -102,6 +104,8 @@ pub struct Cluster {
     pub version: Version,
     /// The bundle's manifest.
     pub bundle: Digest,
+    /// Its networks and endpoints, for its life.
+    pub settings: Settings,
     /// The intent that made it.
     pub created: Citation,
     /// The intent that brought it to its version: the same, or the last upgrade that was done.
@@ -145,6 +149,11 @@ impl Cluster {
             self.phase = phase;
             self.since = now;
         }
+    }
+
+    /// Members that its networks have room for.
+    pub fn slots(&self) -> u16 {
+        if self.driver.as_str() == KUBEADM { self.settings.slots() } else { MAX_NODES as u16 }
     }
 
     /// Whether its store is being restored.

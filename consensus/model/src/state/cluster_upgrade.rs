@@ -21,6 +21,7 @@ use crate::ids::{Digest, Generation, Millis, Name, NodeId, Version};
 use crate::intent::ObjectRef;
 use crate::limits::UPGRADE_WHY_BYTES;
 use crate::outcome::Reason;
+use crate::settings::ChosenSettings;
 use crate::statement::NodeCommand;
 use crate::strict::is_plain_text;
 
@@ -119,7 +120,7 @@ impl SiteState {
     pub(super) fn begin_cluster_upgrade(
         &mut self,
         name: &Name,
-        driver: &Name,
+        (driver, settings): (&Name, Option<&ChosenSettings>),
         mut new: ClusterUpgrade,
     ) -> Result<Generation, Reason> {
         let cluster = self.idle_cluster(name)?;
@@ -131,6 +132,15 @@ impl SiteState {
                     cluster.driver
                 ),
                 format!("qb cluster show {name}"),
+            );
+        }
+        if cluster.settings.chosen().as_ref() != settings {
+            return refuse(
+                "settings",
+                format!(
+                    "the upgrade names other networks or endpoints than those that {name} was created with"
+                ),
+                format!("let qb fill them in: qb cluster upgrade {name} --version {}", new.version),
             );
         }
         if cluster.phase != ClusterPhase::Ready {
@@ -231,6 +241,7 @@ impl SiteState {
             driver: cluster.driver.clone(),
             version: upgrade.version.clone(),
             bundle: upgrade.bundle,
+            settings: cluster.settings.clone(),
             role: record.phase.role().unwrap_or(NodeRole::Worker),
             stage: Stage::Upgrade,
             members: self.cluster_members(name),
@@ -328,6 +339,10 @@ impl SiteState {
 
 /// Whether an intent brings a cluster to this version: for snapshots.
 pub(super) fn brings(action: &Action, of: &Cluster, version: &Version, bundle: &Digest) -> bool {
-    matches!(action, Action::ClusterUpgrade { cluster, driver, version: v, bundle: b, .. }
-        if *cluster == of.name && *driver == of.driver && v == version && b == bundle)
+    matches!(action, Action::ClusterUpgrade { cluster, driver, version: v, bundle: b, settings, .. }
+        if *cluster == of.name
+            && *driver == of.driver
+            && v == version
+            && b == bundle
+            && *settings == of.settings.chosen())
 }

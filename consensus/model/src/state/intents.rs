@@ -19,6 +19,7 @@ use crate::judge::{Context, Record, Verdict, Verified, judge};
 use crate::key::KeyId;
 use crate::limits::ISSUED_AHEAD_MS;
 use crate::outcome::{Outcome, Reason};
+use crate::settings::Settings;
 use crate::trust::{KeyUse, required};
 
 impl SiteState {
@@ -217,11 +218,13 @@ impl SiteState {
             }
             Action::NodeRevoke { node, then } => self.revoke(node, *then, cites),
             Action::NodeLabel { node, labels } => self.label(node, labels),
-            Action::ClusterCreate { cluster, driver, version, bundle } => self.create(Cluster {
+            Action::ClusterCreate { cluster, driver, version, bundle, settings } => self.create(Cluster {
                 name: cluster.clone(),
                 driver: driver.clone(),
                 version: version.clone(),
                 bundle: *bundle,
+                settings: Settings::of(settings.as_ref())
+                    .map_err(|e| Reason::Malformed { what: e.to_string() })?,
                 created: cites,
                 installed: cites,
                 upgrade: None,
@@ -254,7 +257,7 @@ impl SiteState {
                 ordered_at: Millis(0),
                 nodes: std::collections::BTreeMap::new(),
             }),
-            Action::ClusterUpgrade { cluster, driver, version, bundle, batch } => {
+            Action::ClusterUpgrade { cluster, driver, version, bundle, batch, settings } => {
                 let new = ClusterUpgrade {
                     cites,
                     version: version.clone(),
@@ -264,7 +267,7 @@ impl SiteState {
                     since: self.log_time,
                     nodes: std::collections::BTreeMap::new(),
                 };
-                self.begin_cluster_upgrade(cluster, driver, new)
+                self.begin_cluster_upgrade(cluster, (driver, settings.as_ref()), new)
             }
             Action::ClusterBackup { cluster } => self.ask_backup(cluster, cites),
             Action::ClusterRestore { cluster, node, backup, others } => {

@@ -31,6 +31,7 @@ impl SiteState {
             driver: cluster.driver.clone(),
             version: version.clone(),
             bundle,
+            settings: cluster.settings.clone(),
             role: release.member.role,
             stage: Stage::Leave,
             members,

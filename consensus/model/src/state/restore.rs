@@ -150,6 +150,7 @@ impl SiteState {
             driver: cluster.driver.clone(),
             version: version.clone(),
             bundle,
+            settings: cluster.settings.clone(),
             role: NodeRole::ControlPlane,
             stage: Stage::Restore,
             members: self.cluster_members(name),

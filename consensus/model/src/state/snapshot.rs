@@ -141,8 +141,8 @@ fn entered(state: &SiteState, node: &NodeRecord) -> bool {
 }
 
 fn creates(action: &Action, made: &super::Cluster) -> bool {
-    matches!(action, Action::ClusterCreate { cluster, driver, .. }
-        if *cluster == made.name && *driver == made.driver)
+    matches!(action, Action::ClusterCreate { cluster, driver, settings, .. }
+        if *cluster == made.name && *driver == made.driver && *settings == made.settings.chosen())
 }
 
 /// Whether an intent made a cluster at the version that it has.

@@ -85,6 +85,7 @@ impl SiteState {
             driver: cluster.driver.clone(),
             version: version.clone(),
             bundle,
+            settings: cluster.settings.clone(),
             role,
             stage,
             members: self.cluster_members(name),

@@ -12,6 +12,7 @@ mod place;
 mod releases;
 mod restores;
 mod roster;
+mod settings;
 mod sim;
 mod slots;
 mod snapshots;

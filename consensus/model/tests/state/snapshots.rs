@@ -178,7 +178,7 @@ fn s38_what_rests_on_no_intent() {
     let attached = site.record(103).phase.clone();
     let created = site.blue().created;
     type Change<'a> = &'a dyn Fn(&mut Forged);
-    let rows: [Change<'_>; 22] = [
+    let rows: [Change<'_>; 25] = [
         &|f| drop(f.nodes.insert(node(130), stranger.clone())),
         &|f| drop(f.intents.remove(&authorized.digest)),
         &|f| f.intents.get_mut(&authorized.digest).unwrap().envelope[70] ^= 1,
@@ -202,6 +202,12 @@ fn s38_what_rests_on_no_intent() {
         &|f| f.nodes.get_mut(&node(103)).unwrap().assignment.as_mut().unwrap().bundle = Digest([1; 32]),
         &|f| f.nodes.get_mut(&node(103)).unwrap().assignment.as_mut().unwrap().cites = created,
         &|f| f.clusters.get_mut(&name("blue")).unwrap().bundle = Digest([1; 32]),
+        &|f| blue(f).settings.pods = "10.8.0.0/16".parse().unwrap(),
+        &|f| blue(f).settings.endpoints.push("evil.example".parse().unwrap()),
+        &|f| {
+            let order = f.nodes.get_mut(&node(103)).unwrap().assignment.as_mut().unwrap();
+            order.settings.services = "10.8.0.0/16".parse().unwrap();
+        },
         &|f| f.clusters.get_mut(&name("blue")).unwrap().created = authorized,
         &|f| f.clusters.get_mut(&name("blue")).unwrap().deleting = Some(created),
         &|f| drop(f.clusters.insert(name("green"), f.clusters[&name("blue")].clone())),

@@ -2,6 +2,7 @@
 
 use qb_model::action::{Action, AuthorizedNode, Label, NodeRole, PlacedNode, Placement, Taint, TaintEffect};
 use qb_model::ids::{Digest, NodeId};
+use qb_model::settings::ChosenSettings;
 
 use super::{authorized, name, node};
 
@@ -27,7 +28,32 @@ pub(crate) fn create_with(cluster: &str, driver: &str) -> Action {
         driver: name(driver),
         version: "1.36.2".parse().unwrap(),
         bundle: Digest([9; 32]),
+        settings: None,
     }
+}
+
+/// Settings that differ from the defaults in everything, with room for 16 members.
+pub(crate) fn chosen() -> ChosenSettings {
+    ChosenSettings {
+        pods: Some("10.8.0.0/20".parse().unwrap()),
+        services: Some("172.16.0.0/12".parse().unwrap()),
+        endpoints: Some(vec!["k8s.example.com".parse().unwrap(), "203.0.113.9".parse().unwrap()]),
+        port: Some(8443),
+    }
+}
+
+pub(crate) fn create_chosen(cluster: &str, settings: ChosenSettings) -> Action {
+    let Action::ClusterCreate { cluster, driver, version, bundle, .. } = create(cluster) else { panic!() };
+    Action::ClusterCreate { cluster, driver, version, bundle, settings: Some(settings) }
+}
+
+pub(crate) fn upgrade_chosen(cluster: &str, version: &str, settings: Option<ChosenSettings>) -> Action {
+    let Action::ClusterUpgrade { cluster, driver, version, bundle, batch, .. } =
+        upgrade_cluster(cluster, version, 2)
+    else {
+        panic!()
+    };
+    Action::ClusterUpgrade { cluster, driver, version, bundle, batch, settings }
 }
 
 pub(crate) fn attach(cluster: &str, placement: Placement) -> Action {
@@ -74,6 +100,7 @@ pub(crate) fn upgrade_cluster(cluster: &str, version: &str, batch: u16) -> Actio
         version: version.parse().unwrap(),
         bundle: Digest([10; 32]),
         batch,
+        settings: None,
     }
 }
 

@@ -325,6 +325,7 @@ pub(crate) fn every_action() -> Vec<Action> {
             driver,
             version: "1.2.3".parse().unwrap(),
             bundle: Digest([9; 32]),
+            settings: None,
         },
         Action::ClusterAttach {
             cluster: name("blue"),
@@ -371,6 +372,7 @@ pub(crate) fn every_action() -> Vec<Action> {
             version: "1.36.3".parse().unwrap(),
             bundle: Digest([9; 32]),
             batch: 2,
+            settings: None,
         },
         Action::ClusterUpgradeStop { cluster: name("blue"), upgrade: Digest([8; 32]) },
         Action::ClusterBackup { cluster: name("blue") },

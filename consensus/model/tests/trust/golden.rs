@@ -23,6 +23,7 @@ use super::documents::{certificate, grant, knock, login};
 use super::forge::{Forged, forged, honest};
 use super::signatures::RawKey;
 use super::strict::bad_payloads;
+use crate::support::actions::{chosen, create_chosen, upgrade_chosen};
 use crate::support::{
     HOUR, NOW, OLGA, OPAL, OTTO, VERA, World, add, charter_body, every_action, key, label, name, new_key,
     policy, public, remove, sign,
@@ -111,6 +112,12 @@ fn intents() -> Value {
             intent_vector(name, &sign(&intent, &[OLGA]))
         })
         .collect();
+    for (name, action) in [
+        ("cluster.create_chosen", create_chosen("blue", chosen())),
+        ("cluster.upgrade_chosen", upgrade_chosen("blue", "1.36.3", Some(chosen()))),
+    ] {
+        all.push(intent_vector(name, &sign(&world.intent("olga", action), &[OLGA])));
+    }
     let mut full = world.intent("opal", label());
     full.after = Some(vec![full.digest()]);
     full.note = Some("für Ørsted \\ \"東京\" 🦀 </script>".into());
@@ -297,6 +304,52 @@ fn negative_signatures() -> Value {
     Value::Array(all)
 }
 
+/// Settings of a cluster in the right form and in wrong ones.
+fn settings() -> Vec<(&'static str, &'static str, bool)> {
+    vec![
+        (
+            "settings_all",
+            r#"{"pods":"10.8.0.0/20","services":"172.16.0.0/12","endpoints":["a"],"port":1}"#,
+            true,
+        ),
+        ("settings_pods", r#"{"pods":"203.0.0.0/8"}"#, true),
+        ("settings_unordered_endpoints", r#"{"endpoints":["k8s.example.com","10.0.0.9","a"]}"#, true),
+        ("settings_null", "null", false),
+        ("settings_empty", "{}", false),
+        ("settings_default_pods", r#"{"pods":"10.244.0.0/16"}"#, false),
+        ("settings_default_services", r#"{"services":"10.96.0.0/16"}"#, false),
+        ("settings_default_port", r#"{"endpoints":["a"],"port":6443}"#, false),
+        ("settings_null_pods", r#"{"pods":null}"#, false),
+        ("settings_host_bits", r#"{"pods":"10.8.1.0/16"}"#, false),
+        ("settings_long_prefix", r#"{"pods":"10.8.0.0/21"}"#, false),
+        ("settings_short_prefix", r#"{"services":"10.0.0.0/11"}"#, false),
+        ("settings_padded_prefix", r#"{"pods":"10.8.0.0/016"}"#, false),
+        ("settings_padded_address", r#"{"pods":"010.8.0.0/16"}"#, false),
+        ("settings_v6", r#"{"pods":"fd00::/16"}"#, false),
+        ("settings_loopback", r#"{"pods":"127.0.0.0/16"}"#, false),
+        ("settings_link_local", r#"{"pods":"169.0.0.0/8"}"#, false),
+        ("settings_multicast", r#"{"pods":"224.0.0.0/8"}"#, false),
+        ("settings_reserved", r#"{"services":"240.0.0.0/12"}"#, false),
+        ("settings_nowhere", r#"{"pods":"0.0.0.0/8"}"#, false),
+        ("settings_overlap", r#"{"pods":"10.0.0.0/8"}"#, false),
+        ("settings_overlap_default", r#"{"services":"10.244.7.0/24"}"#, false),
+        ("settings_no_endpoint", r#"{"endpoints":[]}"#, false),
+        ("settings_five_endpoints", r#"{"endpoints":["a","b","c","d","e"]}"#, false),
+        ("settings_endpoint_twice", r#"{"endpoints":["a","a"]}"#, false),
+        ("settings_endpoint_port", r#"{"endpoints":["a:1"]}"#, false),
+        ("settings_endpoint_upper", r#"{"endpoints":["A"]}"#, false),
+        ("settings_endpoint_number", r#"{"endpoints":["10.0.1"]}"#, false),
+        ("settings_endpoint_loopback", r#"{"endpoints":["127.0.0.1"]}"#, false),
+        ("settings_endpoint_in_pods", r#"{"endpoints":["10.244.0.1"]}"#, false),
+        ("settings_endpoint_in_services", r#"{"endpoints":["10.96.0.1"]}"#, false),
+        ("settings_endpoint_between_hosts", r#"{"endpoints":["10.245.0.1"]}"#, false),
+        ("settings_port_alone", r#"{"port":443}"#, false),
+        ("settings_port_zero", r#"{"endpoints":["a"],"port":0}"#, false),
+        ("settings_port_large", r#"{"endpoints":["a"],"port":65536}"#, false),
+        ("settings_unknown", r#"{"dns":"10.8.0.10"}"#, false),
+    ]
+}
+
 fn negative_json() -> Value {
     let mut world = World::staffed();
     let good = text(&world.intent("opal", label()).to_payload());
@@ -306,6 +359,17 @@ fn negative_json() -> Value {
     for (name, bytes) in payloads {
         all.push(json!({"name": name, "form": "intent", "bytes": b64(&bytes), "valid": false}));
     }
+    let whole = chosen();
+    let create = text(&world.intent("opal", create_chosen("blue", whole.clone())).to_payload());
+    let whole = serde_json::to_string(&whole).unwrap();
+    for (name, settings, valid) in settings() {
+        let bytes = create.replacen(&whole, settings, 1);
+        assert_ne!(bytes, create, "{name}");
+        assert_eq!(Intent::parse(bytes.as_bytes()).is_ok(), valid, "{name}");
+        all.push(json!({"name": name, "form": "intent", "bytes": b64(bytes.as_bytes()), "valid": valid}));
+    }
+    let other = create.replacen("\"kubeadm\"", "\"rehearsal\"", 1);
+    all.push(json!({"name": "settings_other_driver", "form": "intent", "bytes": b64(other.as_bytes()), "valid": false}));
     let intent = world.intent("opal", label());
     let envelope = text(&sign(&intent, &[OPAL]).to_bytes());
     all.push(json!({"name": "good", "form": "envelope", "bytes": b64(envelope.as_bytes()), "valid": true}));

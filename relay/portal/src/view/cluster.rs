@@ -2,6 +2,7 @@
 
 use qb_model::action::NodeRole;
 use qb_model::preflight::Finding;
+use qb_model::settings::Settings;
 use qb_model::waiting::WaitingOn;
 use qb_model::{Digest, Generation, HostName, Millis, Name, NodeId, Version};
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,9 @@ pub struct ClusterView {
     pub members: Vec<MemberView>,
     /// Address of the API server, once it serves.
     pub endpoint: Option<String>,
+    /// Its networks, and where a customer's own balancer serves its API; none of a driver without any.
+    #[schema(value_type = Option<mirror::Settings>)]
+    pub settings: Option<Settings>,
     /// Findings of the last preflight.
     #[schema(value_type = Vec<mirror::Finding>)]
     pub findings: Vec<Finding>,

@@ -240,6 +240,7 @@ fn cluster_view() -> ClusterView {
         bundle: digest(),
         members: vec![],
         endpoint: None,
+        settings: None,
         findings: vec![finding()],
         upgrade: None,
         addons: Vec::new(),

@@ -8,6 +8,7 @@ import { actionName, parseIntent, PORTAL_SET, toPayload, type Action, type Inten
 import { isName, labelFault, newUlid, siteText } from '../src/signed/names.ts';
 import { byKey, sorted } from '../src/signed/schema.ts';
 import { list, sentence, verb } from '../src/signed/sentence.ts';
+import { chosen, readEndpoints, settingsFault, settingsFlags, settingsText, type Settings } from '../src/signed/settings.ts';
 import { isPlain, visible } from '../src/signed/strict.ts';
 import { age, clock, duration, hashGroups, plural, rfc3339, size, thousands } from '../src/state/format.ts';
 import { nodeFilter } from '../src/state/filter.ts';
@@ -66,6 +67,7 @@ test('payloads: compact, in order, and read back the same', () => {
     { 'node.authorize': { nodes } },
     { 'node.label': { node: key(1), labels: [{ key: 'example.com/rack', value: 'r7' }] } },
     { 'cluster.create': { cluster: 'clus100', driver: 'rehearsal', version: '1.36.2', bundle: key(4) } },
+    { 'cluster.create': { cluster: 'clus100', driver: 'kubeadm', version: '1.36.2', bundle: key(4), settings: { pods: '10.8.0.0/20', endpoints: ['k8s.example.com'], port: 8443 } } },
     { 'cluster.attach': { cluster: 'clus100', placement: { explicit: { nodes: [{ node: key(1), role: 'control-plane' }] } } } },
     { 'cluster.attach': { cluster: 'clus100', placement: { auto: { count: 3, control_plane: 0 } } } },
     { 'cluster.detach': { cluster: 'clus100', nodes: [key(1)] } },
@@ -103,6 +105,30 @@ test('sentences are made from the action, and buttons name verb and count', () =
   assert.equal(verb(attach), 'attach 1 node');
   assert.equal(verb({ 'cluster.detach': { cluster: 'c', nodes: [key(1), key(2)] } }), 'detach 2 nodes');
   assert.equal(list(['a', 'b', 'c', 'd', 'e']), 'a, b, c and 2 more');
+});
+
+test('settings of a cluster: what differs is written, what cannot be is named', () => {
+  assert.equal(chosen({ pods: '10.244.0.0/16', services: '10.96.0.0/16', endpoints: [], port: 6443 }), undefined);
+  const all: Settings = { pods: '10.8.0.0/20', services: '172.16.0.0/12', endpoints: ['k8s.example.com', '203.0.113.9'], port: 8443 };
+  assert.deepEqual(chosen(all), all);
+  assert.equal(settingsText(all), 'pods 10.8.0.0/20, services 172.16.0.0/12, API at k8s.example.com:8443 and 203.0.113.9');
+  assert.equal(settingsFlags(all), ' --pods 10.8.0.0/20 --services 172.16.0.0/12 --endpoint k8s.example.com:8443 --endpoint 203.0.113.9');
+  const create: Action = { 'cluster.create': { cluster: 'c', driver: 'kubeadm', version: '1.36.2', bundle: key(4), settings: { endpoints: ['a'] } } };
+  assert.equal(sentence(create, names), 'create cluster c (kubeadm 1.36.2), API at a');
+  assert.deepEqual(readEndpoints(' k8s.example.com:8443, 203.0.113.9 '), { endpoints: ['k8s.example.com', '203.0.113.9'], port: 8443 });
+  assert.deepEqual(readEndpoints(''), { endpoints: [], port: 6443 });
+  for (const bad of ['a:0', 'a:70000', 'a:', 'a, b:1']) assert.equal(typeof readEndpoints(bad), 'string', bad);
+  const faults: [Settings, string][] = [
+    [{ pods: '10.8.1.0/16' }, 'pods 10.8.1.0/16 has bits set behind its prefix: write 10.8.0.0/16'],
+    [{ pods: 'x' }, 'pods x is no IPv4 network: write address and prefix length, as in 10.244.0.0/16'],
+    [{ pods: '10.8.0.0/21' }, 'pods 10.8.0.0/21 has a prefix of 21 bits: choose a network of /8 to /20'],
+    [{ services: '224.0.0.0/12' }, 'services 224.0.0.0/12 overlaps 224.0.0.0/4, multicast addresses: choose a private one, such as one in 10.0.0.0/8'],
+    [{ pods: '10.0.0.0/8' }, "services 10.96.0.0/16 overlaps the pods' 10.0.0.0/8: choose another of the two"],
+    [{ endpoints: ['A'] }, 'A is no endpoint: a host name in lower case or an IPv4 address, without port'],
+    [{ pods: '10.245.0.0/16', endpoints: ['100.127.0.9'] }, 'endpoints has 100.127.0.9, which is of the network between hosts 100.127.0.0/16: name one that your computers reach'],
+  ];
+  for (const [s, said] of faults) assert.equal(settingsFault(s), said);
+  assert.equal(settingsFault(all), null);
 });
 
 test('text that hides or reorders is shown escaped', () => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::{BRIDGE, pods};
+use super::plan::{BRIDGE, Subnet};
 
 /// Version of the format: the newest that plugins of 0.8, with Kubernetes 1.20, know.
 const VERSION: &str = "0.3.1";
@@ -59,11 +59,11 @@ struct Capabilities {
     port_mappings: bool,
 }
 
-/// The configuration of the member with this slot, on a link whose pods send packets of `mtu` bytes.
-pub(crate) fn render(slot: u16, mtu: u32) -> Result<String, serde_json::Error> {
+/// The configuration of a member with these pods, on a link whose pods send packets of `mtu` bytes.
+pub(crate) fn render(pods: Subnet, mtu: u32) -> Result<String, serde_json::Error> {
     let ipam = HostLocal {
         r#type: "host-local",
-        ranges: [[Range { subnet: pods(slot).to_string() }]],
+        ranges: [[Range { subnet: pods.to_string() }]],
         routes: [Route { dst: "0.0.0.0/0" }],
     };
     let bridge = Bridge {
@@ -123,6 +123,6 @@ mod tests {
   ]
 }
 "#;
-        assert_eq!(render(7, 1450).unwrap(), expected);
+        assert_eq!(render("10.244.7.0/24".parse().unwrap(), 1450).unwrap(), expected);
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::super::plan::{Seat, Seats, changes, conflict, wanted};
+use super::super::plan::{Networks, Seat, Seats, changes, conflict, wanted};
 use super::*;
 
 /// A namespace that goes with the test.
@@ -42,7 +42,7 @@ impl Net {
     fn converge(&self, seats: &Seats) -> Vec<Change> {
         self.run(async |kernel| {
             let actual = kernel.look(seats.own.address).await.unwrap();
-            assert_eq!(conflict(&actual), None);
+            assert_eq!(conflict(seats.networks, &actual), None);
             let changes = changes(&wanted(seats, actual.link_mtu.unwrap(), false), &actual.overlay);
             for change in &changes {
                 kernel.apply(change).await.unwrap();
@@ -70,7 +70,11 @@ fn seat(slot: u16) -> Seat {
 
 fn seats(own: u16, peers: &[u16]) -> Seats {
     let peers = peers.iter().map(|slot| seat(*slot)).collect();
-    Seats { v: 1, own: seat(own), peers, quiet_link_local: true }
+    Seats { v: 1, own: seat(own), peers, networks: networks(), quiet_link_local: true }
+}
+
+fn networks() -> Networks {
+    Networks { pods: "10.244.0.0/16".parse().unwrap(), overlay: "10.245.0.0/16".parse().unwrap() }
 }
 
 /// Two hosts with a wire between them, and a pod's address on each.
@@ -125,6 +129,26 @@ fn two_hosts_reach_each_others_pods() {
 }
 
 #[test]
+fn two_hosts_of_a_cluster_with_networks_of_its_own() {
+    let (one, other) = two("chosen");
+    let chosen =
+        Networks { pods: "192.168.16.0/20".parse().unwrap(), overlay: "100.127.0.0/16".parse().unwrap() };
+    for (net, slot) in [(&one, 0), (&other, 1)] {
+        net.ip(&format!("addr add 192.168.{}.1/24 dev cni0", 16 + slot));
+        let seats = Seats { networks: chosen, ..seats(slot, &[1 - slot]) };
+        net.converge(&seats);
+        assert_eq!(net.converge(&seats), []);
+    }
+    let pod = (&other, "192.168.17.1");
+    assert!(reaches((&one, "192.168.16.1"), pod, 1450 - 28), "{}", one.ip("-d route"));
+    assert!(reaches((&one, "100.127.0.1"), pod, 10));
+    // Back to others, as where a host left one cluster for another without a boot.
+    one.converge(&seats(0, &[1]));
+    let routes = one.ip("route");
+    assert!(routes.contains("10.244.1.0/24 via 10.245.0.2") && !routes.contains("100.127"), "{routes}");
+}
+
+#[test]
 fn a_peer_that_left_is_gone_and_what_others_made_stays() {
     let (one, _other) = two("left");
     one.ip("route add 192.168.77.0/24 via 10.99.0.2");
@@ -149,7 +173,7 @@ fn a_network_of_others_is_seen() {
     let (one, _other) = two("foreign");
     one.ip("route add 10.244.9.0/24 via 10.99.0.2");
     let found = one.run(async |kernel| kernel.look(seat(0).address).await.unwrap());
-    let (subnet, link) = conflict(&found).unwrap();
+    let (subnet, link) = conflict(networks(), &found).unwrap();
     assert_eq!((subnet.to_string(), link.as_str()), ("10.244.9.0/24".to_owned(), "eth0"));
 }
 

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
+pub(crate) use qb_model::settings::Subnet;
 use serde::{Deserialize, Serialize};
 
-/// Slots of a cluster: one octet of a pod's address.
+/// Slots of a cluster: each has an address of its own between the hosts.
 pub(crate) const SLOTS: u16 = 256;
+/// Bits of the network of one slot's pods.
+const SLOT_BITS: u8 = 24;
 /// The VXLAN device.
 pub(crate) const DEVICE: &str = "qb-vx0";
 /// The bridge that the CNI plugin makes for pods.
@@ -25,31 +28,6 @@ const MOST_MTU: u32 = 1450;
 /// Smallest packet that IPv6, and with it a pod that speaks it, may count on.
 const LEAST_MTU: u32 = 1280;
 
-/// A network of IPv4 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Subnet {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) bits: u8,
-}
-
-impl Subnet {
-    /// Whether `other` is this network or a part of it.
-    pub(crate) fn holds(self, other: Self) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-        other.bits >= self.bits && other.address.to_bits() & mask == self.address.to_bits() & mask
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-/// All pods of a cluster.
-pub(crate) const PODS: Subnet = Subnet { address: Ipv4Addr::new(10, 244, 0, 0), bits: 16 };
-/// The hosts' own addresses between each other's pods.
-pub(crate) const OVERLAY: Subnet = Subnet { address: Ipv4Addr::new(10, 245, 0, 0), bits: 16 };
 /// Addresses that only one link knows, where a cloud answers and old kubelets look for one.
 pub(crate) const LINK_LOCAL: Subnet = Subnet { address: Ipv4Addr::new(169, 254, 0, 0), bits: 16 };
 
@@ -57,14 +35,41 @@ pub(crate) const LINK_LOCAL: Subnet = Subnet { address: Ipv4Addr::new(169, 254, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mac(pub(crate) [u8; 6]);
 
-/// The pods of one slot.
-pub(crate) fn pods(slot: u16) -> Subnet {
-    Subnet { address: Ipv4Addr::from_bits(PODS.address.to_bits() | u32::from(slot) << 8), bits: 24 }
+/// The networks of a cluster that its hosts have links and routes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Networks {
+    /// All pods.
+    pub(crate) pods: Subnet,
+    /// The hosts' own addresses between each other's pods.
+    pub(crate) overlay: Subnet,
 }
 
-/// The overlay address of one slot.
-pub(crate) fn overlay_address(slot: u16) -> Ipv4Addr {
-    Ipv4Addr::from_bits(OVERLAY.address.to_bits() + u32::from(slot) + 1)
+impl Networks {
+    /// The pods of one slot; none if the network has no room for it.
+    pub(crate) fn pods_of(self, slot: u16) -> Option<Subnet> {
+        let address = self.pods.address.to_bits().checked_add(u32::from(slot) << (32 - SLOT_BITS))?;
+        let subnet = Subnet { address: Ipv4Addr::from_bits(address), bits: SLOT_BITS };
+        self.pods.holds(subnet).then_some(subnet)
+    }
+
+    /// The overlay address of one slot; none if the network has no room for it.
+    pub(crate) fn overlay_address(self, slot: u16) -> Option<Ipv4Addr> {
+        let address = self.overlay.address.to_bits().checked_add(u32::from(slot) + 1)?;
+        let address = Ipv4Addr::from_bits(address);
+        self.overlay.holds(Subnet::host(address)).then_some(address)
+    }
+
+    /// Whether a network is in one of these.
+    pub(crate) fn hold(self, subnet: Subnet) -> bool {
+        self.pods.holds(subnet) || self.overlay.holds(subnet)
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of pods and {} between hosts", self.pods, self.overlay)
+    }
 }
 
 /// The hardware address of one slot's device. Given by the slot, nobody has to ask who has it: no
@@ -99,6 +104,8 @@ pub(crate) struct Seats {
     pub(crate) own: Seat,
     /// The others.
     pub(crate) peers: BTreeSet<Seat>,
+    /// The cluster's networks.
+    pub(crate) networks: Networks,
     /// Whether link-local addresses are to be unreachable where nothing else is said of them: kubelets
     /// of old look for a cloud there, and wait long where nobody answers.
     pub(crate) quiet_link_local: bool,
@@ -109,8 +116,10 @@ pub(crate) struct Seats {
 pub(crate) enum SeatsError {
     #[error("the format of the pod network is {0}, this version knows 1; install the newer qb-agent again")]
     Version(u8),
-    #[error("slot {0} is none: slots are 0 to 255; detach that node and attach it again")]
-    Slot(u16),
+    #[error("slot {0} has no room in the networks {1}; detach that node and attach it again")]
+    Slot(u16, Networks),
+    #[error("the networks {0} have addresses in common; detach this node and attach it again")]
+    Overlap(Networks),
     #[error("slot {0} is given twice; detach one of the two nodes and attach it again")]
     SlotTwice(u16),
     #[error("two members have the address {0}: give each host its own, then restart its qb-agent")]
@@ -127,12 +136,16 @@ impl Seats {
         if self.v != 1 {
             return Err(SeatsError::Version(self.v));
         }
+        let networks = self.networks;
+        if networks.pods.overlaps(networks.overlay) {
+            return Err(SeatsError::Overlap(networks));
+        }
         let (mut slots, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for seat in std::iter::once(&self.own).chain(&self.peers) {
-            let host = Subnet { address: seat.address, bits: 32 };
-            let inside = PODS.holds(host) || OVERLAY.holds(host);
-            if seat.slot >= SLOTS {
-                return Err(SeatsError::Slot(seat.slot));
+            let inside = networks.hold(Subnet::host(seat.address));
+            let room = networks.pods_of(seat.slot).and(networks.overlay_address(seat.slot));
+            if seat.slot >= SLOTS || room.is_none() {
+                return Err(SeatsError::Slot(seat.slot, networks));
             }
             if seat.address.is_unspecified()
                 || seat.address.is_loopback()
@@ -203,20 +216,25 @@ pub(crate) fn wanted(seats: &Seats, link_mtu: u32, link_local_taken: bool) -> Ov
     let own = seats.own;
     let device =
         Vxlan { id: VXLAN_ID, port: VXLAN_PORT, local: own.address, learning: false, mac: mac(own.slot) };
-    let peers = seats.peers.iter();
+    let (peers, networks) = (seats.peers.iter(), seats.networks);
+    let at = |seat: &Seat| networks.overlay_address(seat.slot);
+    // All seats have room: they were checked.
     Overlay {
         device: Some((Some(device), Running { mtu: mtu(link_mtu), up: true })),
-        addresses: [Subnet { address: overlay_address(own.slot), bits: OVERLAY.bits }].into(),
+        addresses: at(&own)
+            .map(|address| Subnet { address, bits: networks.overlay.bits })
+            .into_iter()
+            .collect(),
         forwards: peers.clone().map(|peer| (mac(peer.slot), peer.address)).collect(),
-        neighbours: peers.clone().map(|peer| (overlay_address(peer.slot), mac(peer.slot))).collect(),
-        routes: peers.map(|peer| (pods(peer.slot), overlay_address(peer.slot))).collect(),
+        neighbours: peers.clone().filter_map(|peer| Some((at(peer)?, mac(peer.slot)))).collect(),
+        routes: peers.filter_map(|peer| Some((networks.pods_of(peer.slot)?, at(peer)?))).collect(),
         quiet: seats.quiet_link_local && !link_local_taken,
     }
 }
 
 /// A network of somebody else where ours are: the first such.
-pub(crate) fn conflict(actual: &Actual) -> Option<&(Subnet, String)> {
-    actual.foreign.iter().find(|(subnet, _)| PODS.holds(*subnet) || OVERLAY.holds(*subnet))
+pub(crate) fn conflict(networks: Networks, actual: &Actual) -> Option<&(Subnet, String)> {
+    actual.foreign.iter().find(|(subnet, _)| networks.hold(*subnet))
 }
 
 /// One thing to do.

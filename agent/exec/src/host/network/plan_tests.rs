@@ -9,7 +9,23 @@ fn seat(slot: u16) -> Seat {
 
 fn seats(own: u16, peers: impl IntoIterator<Item = u16>) -> Seats {
     let peers = peers.into_iter().filter(|slot| *slot != own).map(seat).collect();
-    Seats { v: 1, own: seat(own), peers, quiet_link_local: false }
+    Seats { v: 1, own: seat(own), peers, networks: built_in(), quiet_link_local: false }
+}
+
+fn networks(pods: &str, overlay: &str) -> Networks {
+    Networks { pods: pods.parse().unwrap(), overlay: overlay.parse().unwrap() }
+}
+
+fn built_in() -> Networks {
+    networks("10.244.0.0/16", "10.245.0.0/16")
+}
+
+fn pods(slot: u16) -> Subnet {
+    built_in().pods_of(slot).unwrap()
+}
+
+fn overlay_address(slot: u16) -> Ipv4Addr {
+    built_in().overlay_address(slot).unwrap()
 }
 
 /// What the kernel makes of a change.
@@ -100,9 +116,23 @@ proptest! {
         prop_assert_ne!(pods(one), pods(other));
         prop_assert_ne!(overlay_address(one), overlay_address(other));
         prop_assert_ne!(mac(one), mac(other));
-        prop_assert!(PODS.holds(pods(one)));
-        let address = Subnet { address: overlay_address(one), bits: 32 };
-        prop_assert!(OVERLAY.holds(address));
+        prop_assert!(built_in().hold(pods(one)));
+        prop_assert!(built_in().hold(Subnet::host(overlay_address(one))));
+    }
+
+    /// Whatever networks a cluster may have: every slot that it gives has pods and an address of its own,
+    /// and no other has.
+    #[test]
+    fn chosen_networks_have_room_for_their_slots(base: u32, bits in 8_u8..=20, slot in 0..SLOTS) {
+        let address = Ipv4Addr::from_bits(base & (u32::MAX << (32 - bits)));
+        let settings = qb_model::settings::Settings { pods: Subnet { address, bits }, ..Default::default() };
+        prop_assume!(settings.check().is_ok());
+        let networks = Networks { pods: settings.pods, overlay: settings.overlay() };
+        prop_assert_eq!(networks.pods_of(slot).is_some(), slot < settings.slots());
+        prop_assert!(networks.overlay_address(slot).is_some());
+        if let Some(pods) = networks.pods_of(slot) {
+            prop_assert!(settings.pods.holds(pods) && pods.bits == 24);
+        }
     }
 }
 
@@ -115,6 +145,26 @@ fn three_members_by_slot() {
     assert_eq!(routes, ["10.244.1.0/24 via 10.245.0.2", "10.244.255.0/24 via 10.245.1.0"]);
     let forwards: Vec<_> = wanted.forwards.iter().map(|(mac, to)| (mac.0[5], to.to_string())).collect();
     assert_eq!(forwards, [(1, "192.168.0.11".to_owned()), (255, "192.168.1.9".to_owned())]);
+}
+
+#[test]
+fn networks_of_its_own() {
+    let mut seats = seats(0, [1, 15]);
+    seats.networks = networks("192.168.16.0/20", "100.127.0.0/16");
+    let wanted = wanted(&seats, 1500, false);
+    let routes: Vec<_> = wanted.routes.iter().map(|(to, via)| format!("{to} via {via}")).collect();
+    assert_eq!(routes, ["192.168.17.0/24 via 100.127.0.2", "192.168.31.0/24 via 100.127.0.16"]);
+    assert_eq!(seats.check(), Ok(()));
+    seats.peers.insert(seat(16));
+    assert_eq!(seats.check(), Err(SeatsError::Slot(16, seats.networks)), "16 parts of it");
+    // A host may be where other clusters have their pods, and not where this one has.
+    seats.peers = [Seat { slot: 1, address: Ipv4Addr::new(10, 244, 0, 9) }].into();
+    assert_eq!(seats.check(), Ok(()));
+    let inside = Ipv4Addr::new(192, 168, 31, 9);
+    seats.peers = [Seat { slot: 1, address: inside }].into();
+    assert_eq!(seats.check(), Err(SeatsError::Address(inside)));
+    seats.networks = networks("10.245.0.0/20", "10.245.0.0/16");
+    assert_eq!(seats.check(), Err(SeatsError::Overlap(seats.networks)));
 }
 
 #[test]
@@ -172,7 +222,7 @@ fn networks_of_others_are_seen_where_they_collide() {
     ] {
         let foreign = [(other, "eth0".to_owned())].into();
         let actual = Actual { foreign, ..Actual::default() };
-        assert_eq!(conflict(&actual).is_some(), collides, "{other}");
+        assert_eq!(conflict(built_in(), &actual).is_some(), collides, "{other}");
     }
 }
 
@@ -180,7 +230,7 @@ fn networks_of_others_are_seen_where_they_collide() {
 fn members_that_cannot_be_are_refused() {
     let address = |a, b, c, d| Ipv4Addr::new(a, b, c, d);
     for (peer, why) in [
-        (Seat { slot: 256, address: address(192, 168, 0, 1) }, SeatsError::Slot(256)),
+        (Seat { slot: 256, address: address(192, 168, 0, 1) }, SeatsError::Slot(256, built_in())),
         (Seat { slot: 0, address: address(192, 168, 0, 1) }, SeatsError::SlotTwice(0)),
         (Seat { slot: 1, address: seat(0).address }, SeatsError::AddressTwice(seat(0).address)),
         (Seat { slot: 1, address: address(127, 0, 0, 1) }, SeatsError::Address(address(127, 0, 0, 1))),

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::plan::{BRIDGE, DEVICE, Networks};
+
 /// Bytes that are taken: some ten thousand services, each with a dozen rules.
 pub(crate) const TABLES_BYTES: usize = 32 << 20;
 /// How chains begin that come with a cluster: of kube-proxy and kubelet, of CNI plugins, of qb.
@@ -192,38 +194,42 @@ struct Wanted {
     table: &'static str,
     chain: &'static str,
     /// As `iptables-save` prints them.
-    rules: &'static [&'static str],
+    rules: Vec<String>,
     from: &'static str,
 }
 
 /// What pods need of the host's filter: their addresses mean nothing outside, so packets that leave get
 /// the host's; and a host that forwards nothing by default forwards what pods begin and what answers.
 /// The jumps go to the end: a rule by which an admin refuses something stays the first word.
-const WANTED: [Wanted; 2] = [
-    Wanted {
-        table: "nat",
-        chain: "QB-POD-NAT",
-        rules: &["-s 10.244.0.0/16 ! -d 10.244.0.0/16 ! -o cni0 -j MASQUERADE"],
-        from: "POSTROUTING",
-    },
-    Wanted {
-        table: "filter",
-        chain: "QB-POD-FORWARD",
-        rules: &[
-            "-s 10.244.0.0/16 -j ACCEPT",
-            "-s 10.245.0.0/16 -d 10.244.0.0/16 -i qb-vx0 -j ACCEPT",
-            "-d 10.244.0.0/16 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
-        ],
-        from: "FORWARD",
-    },
-];
+fn wanted(networks: Networks) -> [Wanted; 2] {
+    let Networks { pods, overlay } = networks;
+    [
+        Wanted {
+            table: "nat",
+            chain: "QB-POD-NAT",
+            rules: vec![format!("-s {pods} ! -d {pods} ! -o {BRIDGE} -j MASQUERADE")],
+            from: "POSTROUTING",
+        },
+        Wanted {
+            table: "filter",
+            chain: "QB-POD-FORWARD",
+            rules: vec![
+                format!("-s {pods} -j ACCEPT"),
+                format!("-s {overlay} -d {pods} -i {DEVICE} -j ACCEPT"),
+                format!("-d {pods} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"),
+            ],
+            from: "FORWARD",
+        },
+    ]
+}
 
 /// What `iptables-restore --noflush` takes to have the rules that pods need; none if they are there.
-pub(crate) fn addition(tables: &[Table]) -> Option<String> {
+pub(crate) fn addition(networks: Networks, tables: &[Table]) -> Option<String> {
     let mut script = String::new();
-    for wanted in WANTED {
+    for wanted in wanted(networks) {
         let table = tables.iter().find(|table| table.name == wanted.table);
-        let there = table.is_some_and(|table| table.of(wanted.chain).eq(wanted.rules.iter().copied()));
+        let there =
+            table.is_some_and(|table| table.of(wanted.chain).eq(wanted.rules.iter().map(String::as_str)));
         let jump = format!("-j {}", wanted.chain);
         let led = table.is_some_and(|table| table.of(wanted.from).any(|rule| rule == jump));
         if there && led {

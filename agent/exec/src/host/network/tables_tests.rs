@@ -78,9 +78,34 @@ fn the_digest_is_of_what_others_say() {
     assert_ne!(foreign(&parse(&without.replace("POSTROUTING ACCEPT", "POSTROUTING DROP")).unwrap()), before);
 }
 
+fn networks() -> Networks {
+    Networks { pods: "10.244.0.0/16".parse().unwrap(), overlay: "10.245.0.0/16".parse().unwrap() }
+}
+
+#[test]
+fn a_cluster_with_other_networks_replaces_the_rules_of_one_before() {
+    let before = addition(networks(), &[]).unwrap();
+    let other =
+        Networks { pods: "192.168.16.0/20".parse().unwrap(), overlay: "100.127.0.0/16".parse().unwrap() };
+    assert_eq!(
+        addition(other, &parse(&before).unwrap()).unwrap(),
+        "*nat
+:QB-POD-NAT - [0:0]
+-A QB-POD-NAT -s 192.168.16.0/20 ! -d 192.168.16.0/20 ! -o cni0 -j MASQUERADE
+COMMIT
+*filter
+:QB-POD-FORWARD - [0:0]
+-A QB-POD-FORWARD -s 192.168.16.0/20 -j ACCEPT
+-A QB-POD-FORWARD -s 100.127.0.0/16 -d 192.168.16.0/20 -i qb-vx0 -j ACCEPT
+-A QB-POD-FORWARD -d 192.168.16.0/20 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
+COMMIT
+"
+    );
+}
+
 #[test]
 fn rules_for_pods_are_added_where_they_are_missing() {
-    let script = addition(&[]).unwrap();
+    let script = addition(networks(), &[]).unwrap();
     assert_eq!(
         script,
         "*nat
@@ -98,9 +123,9 @@ COMMIT
 "
     );
     // The script has the form of what is printed: done, nothing is missing.
-    assert_eq!(addition(&parse(&script).unwrap()), None);
+    assert_eq!(addition(networks(), &parse(&script).unwrap()), None);
     let spoilt = script.replace(" -s 10.244.0.0/16 -j ACCEPT", " -j DROP");
-    let again = addition(&parse(&spoilt).unwrap()).unwrap();
+    let again = addition(networks(), &parse(&spoilt).unwrap()).unwrap();
     assert!(again.starts_with("*filter") && !again.contains("-A FORWARD -j"), "{again}");
 }
 
@@ -132,6 +157,6 @@ proptest! {
 
     #[test]
     fn any_text_is_read_or_refused(text in "(\\*nat\n|:KUBE-A - \\[0:0\\]\n|-A [A-Z -]{0,12}\"?\n|COMMIT\n|[ -~]{0,8}\n){0,12}") {
-        let _ = parse(&text).map(|tables| (removal(&tables), addition(&tables), foreign(&tables)));
+        let _ = parse(&text).map(|tables| (removal(&tables), addition(networks(), &tables), foreign(&tables)));
     }
 }

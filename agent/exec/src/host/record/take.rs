@@ -14,7 +14,6 @@ use crate::host::Host;
 use crate::host::clean::places::{self, UNITS};
 use crate::host::clean::processes;
 use crate::host::network::kernel::{Kernel, Link, Route};
-use crate::host::network::plan::{OVERLAY, PODS, Subnet};
 use crate::host::network::{self, saved, tables};
 use crate::host::run::{Call, Program, SystemProgram};
 use crate::progress::StepError;
@@ -79,16 +78,18 @@ async fn links(record: &mut Record) -> Result<(), StepError> {
     let routes = routes.map(|route| {
         let via = route.via.map(|via| format!(" via {via}")).unwrap_or_default();
         let (to, bits) = route.to;
-        (format!("{to}/{bits}{via} dev {}", name(route.link)), is_our_route(route).to_string())
+        (
+            format!("{to}/{bits}{via} dev {}", name(route.link)),
+            is_our_route(route, &name(route.link)).to_string(),
+        )
     });
     record.put(Kind::Route, routes, |_, ours| ours == "true");
     Ok(())
 }
 
-fn is_our_route(route: &Route) -> bool {
-    let IpAddr::V4(address) = route.to.0 else { return route.ours };
-    let subnet = Subnet { address, bits: route.to.1 };
-    route.ours || PODS.holds(subnet) || OVERLAY.holds(subnet)
+/// By its mark or its link: which networks a cluster had is forgotten by the time that its host is compared.
+fn is_our_route(route: &Route, link: &str) -> bool {
+    route.ours || places::is_our_link(link, "")
 }
 
 async fn filters(host: &Host, record: &mut Record) -> Result<(), StepError> {

@@ -181,6 +181,7 @@ export interface ClusterView {
   bundle: string;
   members: MemberView[];
   endpoint: string | null;
+  settings: { pods: string; services: string; endpoints: string[]; port: number } | null;
   findings: Finding[];
   stages: StageView[];
   waiting_on: WaitingOn | null;

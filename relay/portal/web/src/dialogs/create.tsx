@@ -8,6 +8,7 @@ import { size } from '../state/format.ts';
 import { labelFault, isName } from '../signed/names.ts';
 import type { Label } from '../signed/intent.ts';
 import { byText, sorted } from '../signed/schema.ts';
+import { chosen, KUBEADM, PODS, readEndpoints, SERVICES, settingsFault, settingsFlags, type Settings } from '../signed/settings.ts';
 import { Cmd, Rehearsal } from '../ui/parts.tsx';
 import { SignDialog } from './sign.tsx';
 import type { Change } from '../state/sign.ts';
@@ -22,24 +23,27 @@ export function Create() {
   }, [clusters.length]);
   const [typed, setTyped] = useState<string | null>(null);
   const [picked, setPicked] = useState('');
+  const [networks, setNetworks] = useState({ pods: '', services: '', endpoints: '' });
   const name = typed ?? next;
   const bundle: BundleView | undefined = usable.find((b) => b.digest === picked) ?? usable[0];
   const taken = clusters.some((c) => c.name === name);
-  const blocked = !bundle ? 'The site holds no bundle that it accepts.' : !isName(name) ? 'A name has 1 to 63 of a-z, 0-9 and -.' : taken ? `There is a cluster ${name} already.` : null;
-  const change: Change | null = bundle && blocked === null ? { action: { 'cluster.create': { cluster: name, driver: bundle.name, version: bundle.version, bundle: bundle.digest } }, expect: [] } : null;
+  const asked = bundle?.name === KUBEADM ? settingsOf(networks) : {};
+  const settings = typeof asked === 'string' ? undefined : chosen(asked);
+  const blocked = !bundle ? 'The site holds no bundle that it accepts.' : !isName(name) ? 'A name has 1 to 63 of a-z, 0-9 and -.' : taken ? `There is a cluster ${name} already.` : typeof asked === 'string' ? `${asked}.` : null;
+  const change: Change | null = bundle && blocked === null ? { action: { 'cluster.create': { cluster: name, driver: bundle.name, version: bundle.version, bundle: bundle.digest, ...(settings && { settings }) } }, expect: [] } : null;
   return (
     <SignDialog
       title="Create a cluster"
       icon="boxes"
       change={change}
       blocked={blocked}
-      command={`qb cluster create ${name}${bundle ? ` --driver ${bundle.name}` : ''}`}
+      command={`qb cluster create ${name}${bundle ? ` --driver ${bundle.name}` : ''}${settings ? settingsFlags(settings) : ''}`}
       follow={[sitePath('clusters', name), `Open ${name}`]}
       left={
         <>
           <label class="fld block">
             <span class="lbl">Name</span>
-            <span class="inp"><input value={name} maxLength={63} autocomplete="off" spellcheck={false} aria-invalid={blocked !== null && bundle !== undefined} onInput={(e) => setTyped(e.currentTarget.value)} /></span>
+            <span class="inp"><input value={name} maxLength={63} autocomplete="off" spellcheck={false} aria-invalid={bundle !== undefined && (!isName(name) || taken)} onInput={(e) => setTyped(e.currentTarget.value)} /></span>
             <span class="faint">Lower case. It becomes part of names.</span>
           </label>
           <fieldset class="fld">
@@ -63,10 +67,38 @@ export function Create() {
               </ul>
             )}
           </fieldset>
+          {bundle?.name === KUBEADM ? (
+            <details class="fld">
+              <summary>Networks and endpoint</summary>
+              <p class="faint">For all the cluster's life. No node may have an address in them.</p>
+              {FIELDS.map(([field, label, hint]) => (
+                <label key={field} class="fld block">
+                  <span class="lbl">{label}</span>
+                  <span class="inp"><input name={field} value={networks[field]} placeholder={hint} maxLength={1100} autocomplete="off" spellcheck={false} aria-invalid={typeof asked === 'string' && networks[field] !== ''} onInput={(e) => setNetworks({ ...networks, [field]: e.currentTarget.value })} /></span>
+                </label>
+              ))}
+              <p class="faint">Names or addresses of a load balancer of your own: up to 4, the first may have a port. The API server's certificates have them.</p>
+            </details>
+          ) : null}
         </>
       }
     />
   );
+}
+
+const FIELDS = [
+  ['pods', 'Pods', PODS],
+  ['services', 'Services', SERVICES],
+  ['endpoints', 'Endpoints', 'k8s.example.com:6443'],
+] as const;
+
+/** What the fields say; a sentence if it cannot be. What is left alone is not chosen. */
+function settingsOf(typed: { pods: string; services: string; endpoints: string }): Settings | string {
+  const read = readEndpoints(typed.endpoints);
+  if (typeof read === 'string') return read;
+  const [pods, services] = [typed.pods.trim(), typed.services.trim()];
+  const settings: Settings = { ...read, ...(pods && { pods }), ...(services && { services }) };
+  return settingsFault(settings) ?? settings;
 }
 
 export function LabelDialog({ id }: { id: string }) {

@@ -252,6 +252,16 @@ function Access({ c }: { c: ClusterView }) {
         <dl class="kv">
           <dt>API server</dt>
           <dd class="mono">{c.endpoint ?? 'not yet'}</dd>
+          {c.settings ? (
+            <>
+              <dt>Endpoints of your own</dt>
+              <dd class="mono">{c.settings.endpoints.map((e, at) => (at === 0 ? `${e}:${c.settings?.port}` : e)).join(', ') || <span class="faint">none</span>}</dd>
+              <dt>Pods</dt>
+              <dd class="mono">{c.settings.pods}</dd>
+              <dt>Services</dt>
+              <dd class="mono">{c.settings.services}</dd>
+            </>
+          ) : null}
           <dt>State</dt>
           <dd>{ready ? plural(up, 'control plane node answers', 'control plane nodes answer') : 'Ready when the API server answers.'}</dd>
         </dl>

@@ -3,6 +3,7 @@
 
 import { byKey, byText, count, int, nullable, obj, oneOf, set, str, word, type Form, type Order } from './schema.ts';
 import { host, key, labelFault, name, object, siteId, text, ulid, version } from './names.ts';
+import { ofKubeadm, settings, type Settings } from './settings.ts';
 import { utf8, type Bytes } from './bytes.ts';
 import { strict, type Json } from './strict.ts';
 
@@ -33,7 +34,7 @@ export interface Actions {
   'node.authorize': { nodes: AuthorizedNode[] };
   'node.revoke': { node: string; then: 'isolate' | 'wipe' };
   'node.label': { node: string; labels: Label[] };
-  'cluster.create': { cluster: string; driver: string; version: string; bundle: string };
+  'cluster.create': { cluster: string; driver: string; version: string; bundle: string; settings?: Settings };
   'cluster.attach': { cluster: string; placement: Placement };
   'cluster.detach': { cluster: string; nodes: string[] };
   'cluster.delete': { cluster: string };
@@ -54,7 +55,7 @@ export interface Actions {
   'agent.upgrade.stop': { upgrade: string };
   'token.mint': { token: string; uses: number; expires_ms: number; host: string | null; addresses: string[]; labels: Label[] };
   'token.revoke': { token: string };
-  'cluster.upgrade': { cluster: string; driver: string; version: string; bundle: string; batch: number };
+  'cluster.upgrade': { cluster: string; driver: string; version: string; bundle: string; batch: number; settings?: Settings };
   'cluster.upgrade.stop': { cluster: string; upgrade: string };
   'cluster.backup': { cluster: string };
   'cluster.restore': { cluster: string; node: string; backup: string; others: string[] };
@@ -168,7 +169,7 @@ const ACTIONS: Record<ActionName, Form> = {
   'node.authorize': obj({ nodes: nodesBy(authorized, ACTION_NODES) }),
   'node.revoke': obj({ node: key, then: word('isolate', 'wipe') }),
   'node.label': obj({ node: key, labels: set(label, 0, 32, byText('key')) }),
-  'cluster.create': obj({ cluster: name, driver: name, version, bundle: key }),
+  'cluster.create': ofKubeadm(obj({ cluster: name, driver: name, version, bundle: key, 'settings?': settings })),
   'cluster.attach': obj({
     cluster: name,
     placement: oneOf({
@@ -210,7 +211,7 @@ const ACTIONS: Record<ActionName, Form> = {
     labels: set(label, 0, 32, byText('key')),
   }),
   'token.revoke': obj({ token: key }),
-  'cluster.upgrade': obj({ cluster: name, driver: name, version, bundle: key, batch: int(1, 64) }),
+  'cluster.upgrade': ofKubeadm(obj({ cluster: name, driver: name, version, bundle: key, batch: int(1, 64), 'settings?': settings })),
   'cluster.upgrade.stop': obj({ cluster: name, upgrade: key }),
   'cluster.backup': obj({ cluster: name }),
   'cluster.restore': obj({ cluster: name, node: key, backup: key, others: set(key, 0, 4, byKey()) }),

@@ -2,6 +2,7 @@
 
 import type { Action, Actions, ActionName } from './intent.ts';
 import { actionName } from './intent.ts';
+import { settingsText } from './settings.ts';
 
 /** How nodes and keys are called; null for a node that is not known. */
 export interface Names {
@@ -26,7 +27,7 @@ export function sentence(action: Action, names: Names): string {
     'node.authorize': (a) => `authorize ${hosts(a.nodes)}`,
     'node.revoke': (a) => `revoke ${host(a.node)}`,
     'node.label': (a) => `set ${a.labels.length} labels on ${host(a.node)}`,
-    'cluster.create': (a) => `create cluster ${a.cluster} (${a.driver} ${a.version})`,
+    'cluster.create': (a) => `create cluster ${a.cluster} (${a.driver} ${a.version})${a.settings ? `, ${settingsText(a.settings)}` : ''}`,
     'cluster.attach': (a) => {
       const p = a.placement;
       if ('auto' in p) return `attach ${p.auto.count} nodes, chosen by the site, to ${a.cluster}`;
