@@ -4,13 +4,21 @@ use qb_model::action::{Action, NodeRole, PlacedNode, Placement, RevokeReason};
 use qb_model::command::Command;
 use qb_model::ids::{Millis, NodeId};
 use qb_model::intent::{Anchor, Expect, Intent};
+use qb_model::settings::ChosenSettings;
 use qb_model::trust::required;
 
 use super::world::{HOSTS, World};
-use crate::support::site::{authorize, create, delete, revoke, upgrade_cluster};
+use crate::support::site::{
+    authorize, chosen, create, create_chosen, delete, revoke, upgrade_chosen, upgrade_cluster,
+};
 use crate::support::{HOUR, MINUTE, OLGA, OPAL, name, node, public, sign, ulid};
 
 const CLUSTERS: [&str; 3] = ["blue", "green", "red"];
+
+/// One of the clusters has networks and endpoints of its own.
+fn settings(cluster: &str) -> Option<ChosenSettings> {
+    (cluster == "green").then(chosen)
+}
 
 impl World {
     /// An intent as an admin signs it who looks at some replica.
@@ -50,7 +58,10 @@ impl World {
         let n = self.random.pick(&HOSTS.collect::<Vec<u8>>()).unwrap();
         let action = match self.random.below(40) {
             0..=7 => authorize(&[n]),
-            8..=11 => create(cluster),
+            8..=11 => match settings(cluster) {
+                Some(chosen) => create_chosen(cluster, chosen),
+                None => create(cluster),
+            },
             12..=23 => Action::ClusterAttach { cluster: name(cluster), placement: self.placement() },
             24..=31 => self.detach(cluster),
             32..=33 => return self.order("olga", delete(cluster), &[OLGA]),
@@ -83,7 +94,10 @@ impl World {
         let next = format!("1.36.{}", patch + 1 + u32::from(self.random.one_in(5)));
         let version =
             to.filter(|v| *v != now && !self.random.one_in(4)).unwrap_or_else(|| next.parse().unwrap());
-        upgrade_cluster(cluster, version.as_str(), 1 + self.random.below(2) as u16)
+        match (settings(cluster), 1 + self.random.below(2) as u16) {
+            (None, batch) => upgrade_cluster(cluster, version.as_str(), batch),
+            (chosen, _) => upgrade_chosen(cluster, version.as_str(), chosen),
+        }
     }
 
     fn some_nodes(&mut self, most: usize) -> Vec<NodeId> {

@@ -31,6 +31,7 @@ pub(super) fn after_entry(before: &SiteState, after: &SiteState) {
     placed_is_odd(before, after);
     ready_means_served(before, after);
     slots_are_unique_and_kept(before, after);
+    settings_are_kept(before, after);
     upgrades_keep_to_their_budget(before, after);
 }
 
@@ -92,6 +93,19 @@ fn upgrades_keep_to_their_budget(before: &SiteState, after: &SiteState) {
             );
         }
         assert!(!upgrade.rolling() || cluster.attach.is_none(), "{name} attaches and is upgraded");
+    }
+}
+
+/// What was chosen of a cluster never changes, and every order of it says so.
+fn settings_are_kept(before: &SiteState, after: &SiteState) {
+    for (name, cluster) in after.clusters() {
+        let was = before.cluster(name).filter(|c| c.created == cluster.created);
+        assert!(was.is_none_or(|was| was.settings == cluster.settings), "{name} has other settings");
+        for node in after.members(name) {
+            let order = node.assignment.as_ref();
+            assert!(order.is_none_or(|order| order.settings == cluster.settings), "{}", node.host);
+            assert!(node.slot.is_some_and(|slot| slot < cluster.slots()), "{}", node.host);
+        }
     }
 }
 
