@@ -46,14 +46,13 @@ pub const CLUSTER: &str = "Examples:
   qb cluster show clus100 --watch";
 /// Of `qb cluster create`.
 pub const CREATE: &str = "Examples:
-  qb cluster create clus100
+  qb cluster create clus100 --plan
   qb cluster create clus100 --driver kubeadm --bundle DIGEST
   qb cluster create clus100 --pods 10.8.0.0/16 --services 10.9.0.0/16 --endpoint k8s.example.com
-  qb cluster create clus100 --plan
 
-Networks and endpoints hold for all the cluster's life. Its nodes' own addresses must lie in neither network.
-Every API server's certificate has the endpoints' names, and `qb cluster kubeconfig CLUSTER --endpoint` goes to
-the first; nodes do not use them.";
+Networks and endpoints hold for all the cluster's life. No node may have an address in the networks.
+Every API server's certificate has the endpoints, and `qb cluster kubeconfig CLUSTER --endpoint`
+goes to the first; nodes do not use them.";
 /// Of `qb cluster upgrade`.
 pub const CLUSTER_UPGRADE: &str = "Examples:
   qb cluster upgrade clus100 --version 1.36.3 --bundle kubeadm-1.36.3.qbb --plan
@@ -116,7 +115,6 @@ pub const ATTACH: &str = "Examples:
 pub const KUBECONFIG: &str = "Examples:
   qb cluster kubeconfig clus100 -o clus100.yaml
   qb cluster kubeconfig clus100 --merge
-  qb cluster kubeconfig clus100 --endpoint
   qb cluster kubeconfig clus100 --endpoint api.example.com:6443 -o clus100.yaml
 
 It holds no secret: kubectl gets a certificate of an hour from qb, for which your key signs. Who is

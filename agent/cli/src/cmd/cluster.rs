@@ -259,7 +259,11 @@ pub fn chosen_settings(args: &CreateArgs) -> Result<Option<ChosenSettings>, CliE
     settings.pods = args.pods.unwrap_or(settings.pods);
     settings.services = args.services.unwrap_or(settings.services);
     for (at, text) in args.endpoints.iter().enumerate() {
-        let (endpoint, port) = text.split_once(':').map_or((&**text, None), |(e, p)| (e, Some(p)));
+        let digits = |port: &str| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit());
+        let (endpoint, port) = match text.rsplit_once(':') {
+            Some((endpoint, port)) if digits(port) => (endpoint, Some(port)),
+            _ => (&**text, None),
+        };
         match (at, port.map(str::parse::<u16>)) {
             (_, None) => {}
             (0, Some(Ok(port))) => settings.port = port,

@@ -140,7 +140,7 @@ impl SiteState {
                 format!(
                     "the upgrade names other networks or endpoints than those that {name} was created with"
                 ),
-                format!("let qb fill them in: qb cluster upgrade {name} --version {}", new.version),
+                format!("qb cluster upgrade {name} --version {}", new.version),
             );
         }
         if cluster.phase != ClusterPhase::Ready {
