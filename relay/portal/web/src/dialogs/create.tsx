@@ -8,7 +8,7 @@ import { size } from '../state/format.ts';
 import { labelFault, isName } from '../signed/names.ts';
 import type { Label } from '../signed/intent.ts';
 import { byText, sorted } from '../signed/schema.ts';
-import { chosen, KUBEADM, PODS, readEndpoints, SERVICES, settingsFault, settingsFlags, type Settings } from '../signed/settings.ts';
+import { chosen, KUBEADM, PODS, readSettings, SERVICES, settingsFlags } from '../signed/settings.ts';
 import { Cmd, Rehearsal } from '../ui/parts.tsx';
 import { SignDialog } from './sign.tsx';
 import type { Change } from '../state/sign.ts';
@@ -27,7 +27,7 @@ export function Create() {
   const name = typed ?? next;
   const bundle: BundleView | undefined = usable.find((b) => b.digest === picked) ?? usable[0];
   const taken = clusters.some((c) => c.name === name);
-  const asked = bundle?.name === KUBEADM ? settingsOf(networks) : {};
+  const asked = bundle?.name === KUBEADM ? readSettings(networks) : {};
   const settings = typeof asked === 'string' ? undefined : chosen(asked);
   const blocked = !bundle ? 'The site holds no bundle that it accepts.' : !isName(name) ? 'A name has 1 to 63 of a-z, 0-9 and -.' : taken ? `There is a cluster ${name} already.` : typeof asked === 'string' ? `${asked}.` : null;
   const change: Change | null = bundle && blocked === null ? { action: { 'cluster.create': { cluster: name, driver: bundle.name, version: bundle.version, bundle: bundle.digest, ...(settings && { settings }) } }, expect: [] } : null;
@@ -91,15 +91,6 @@ const FIELDS = [
   ['services', 'Services', SERVICES],
   ['endpoints', 'Endpoints', 'k8s.example.com:6443'],
 ] as const;
-
-/** What the fields say; a sentence if it cannot be. What is left alone is not chosen. */
-function settingsOf(typed: { pods: string; services: string; endpoints: string }): Settings | string {
-  const read = readEndpoints(typed.endpoints);
-  if (typeof read === 'string') return read;
-  const [pods, services] = [typed.pods.trim(), typed.services.trim()];
-  const settings: Settings = { ...read, ...(pods && { pods }), ...(services && { services }) };
-  return settingsFault(settings) ?? settings;
-}
 
 export function LabelDialog({ id }: { id: string }) {
   const d = data.value;

@@ -113,6 +113,15 @@ export function readEndpoints(typed: string): { endpoints: string[]; port: numbe
   return { endpoints, port };
 }
 
+/** What is typed of settings; a sentence if it cannot be. What is left alone is not chosen. */
+export function readSettings(typed: { pods: string; services: string; endpoints: string }): Settings | string {
+  const read = readEndpoints(typed.endpoints);
+  if (typeof read === 'string') return read;
+  const [pods, services] = [typed.pods.trim(), typed.services.trim()];
+  const s: Settings = { ...read, ...(pods && { pods }), ...(services && { services }) };
+  return settingsFault(s) ?? s;
+}
+
 /** As sentences say them. */
 export function settingsText(s: Settings): string {
   const words: string[] = [];
