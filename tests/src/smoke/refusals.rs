@@ -76,7 +76,13 @@ fn create_cluster(smoke: &mut Smoke, name: &str) -> Result<Action> {
         Ok(bundles[0]["digest"].as_str().context("the site holds no bundle")?.parse()?)
     };
     let (driver, version) = ("rehearsal".parse()?, "1.36.2".parse()?);
-    Ok(Action::ClusterCreate { cluster: name.parse()?, driver, version, bundle: digest(smoke)?, settings: None })
+    Ok(Action::ClusterCreate {
+        cluster: name.parse()?,
+        driver,
+        version,
+        bundle: digest(smoke)?,
+        settings: None,
+    })
 }
 
 /// A right intent in the owner's name, signed by a key that nobody knows.

@@ -14,6 +14,7 @@ mod t50_monitoring;
 mod t55_tokens;
 mod t60_attest;
 mod t65_tunnels;
+mod t70_settings;
 
 use std::time::Duration;
 

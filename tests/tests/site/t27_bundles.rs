@@ -42,8 +42,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(std::fs::write(path, bytes)?)
 }
 
-/// A folder of what looks like Kubernetes and does nothing.
-fn folder(at: &Path) -> Result<()> {
+/// A folder of what looks like Kubernetes and does nothing; its images have so many bytes.
+pub(super) fn folder(at: &Path, images: usize) -> Result<()> {
     for program in PROGRAMS {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
@@ -52,7 +52,7 @@ fn folder(at: &Path) -> Result<()> {
         file.extend(program.bytes().cycle().take(20_000));
         write(&at.join(program), &file)?;
     }
-    let images: Vec<u8> = (0..IMAGES).map(|n| (n ^ (n >> 8) ^ (n >> 20)) as u8).collect();
+    let images: Vec<u8> = (0..images).map(|n| (n ^ (n >> 8) ^ (n >> 20)) as u8).collect();
     write(&at.join("images/pause.tar"), &images)
 }
 
@@ -63,7 +63,7 @@ fn holds(site: &mut Site, node: &str, digest: &str) -> Result<bool> {
 
 fn travels(site: &mut Site) -> Result<()> {
     let (from, file) = (site.dir.join("files"), site.dir.join("k8s.qbb"));
-    folder(&from)?;
+    folder(&from, IMAGES)?;
     let (from, file) = (from.to_string_lossy().into_owned(), file.to_string_lossy().into_owned());
     let build =
         ["bundle", "build", "--driver", "kubeadm", "--version", "1.36.2", "--from", &from, "-o", &file];
