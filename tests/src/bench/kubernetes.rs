@@ -80,7 +80,7 @@ fn steps(host: &Host) -> Result<Vec<Step>> {
 /// Three nodes become a cluster. What others' programs took on the way that all waited for is not qb's own: of the
 /// nodes that prepare side by side it is the last one's, then the first node's, then those of both joins.
 fn attach(fleet: &Fleet, hosts: &[Host]) -> Result<()> {
-    fleet.create_kubernetes(CLUSTER)?;
+    fleet.create_kubernetes(CLUSTER, &[])?;
     let names = CONTROL.map(|i| format!("h{i}"));
     let order = ["cluster", "attach", CLUSTER, "--control-plane", &names.join(","), "-y", "--no-wait"];
     let began = Instant::now();

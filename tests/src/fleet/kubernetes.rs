@@ -19,8 +19,6 @@ const ACCEPTED: i32 = 5;
 pub const ENTER: Duration = Duration::from_secs(480);
 /// How long one request of a test's pod may take.
 const ASK: &str = "2";
-/// Address of the Service that the tests' pods are behind.
-pub const SERVICE: &str = "10.96.0.80";
 
 impl Fleet {
     /// A site with these hosts in its pool, each of which can be a node of Kubernetes, and with the bundle.
@@ -45,14 +43,14 @@ impl Fleet {
         Ok((fleet, nodes))
     }
 
-    /// Orders a cluster of real Kubernetes, without nodes.
+    /// Orders a cluster of real Kubernetes, without nodes, with these settings.
     ///
     /// # Errors
     /// It is refused.
-    pub fn create_kubernetes(&self, cluster: &str) -> Result<()> {
+    pub fn create_kubernetes(&self, cluster: &str, settings: &[&str]) -> Result<()> {
         let version = Version::First.to_string();
         let order = ["cluster", "create", cluster, "--driver", "kubeadm", "--version", &version, "-y"];
-        self.far(&order)?.ended(0).map(drop)
+        self.far(&[&order[..], settings].concat())?.ended(0).map(drop)
     }
 
     /// Signs what takes minutes, through the relay, and does not wait for it.
@@ -164,9 +162,11 @@ impl Fleet {
         eventually(LATE, "pods reach each other", || {
             // Asked anew each time: a pod that starts again on a host that was off has another address.
             let pods = ready_pods(at, cluster, members)?;
+            let ask = ["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"];
+            let service = format!("http://{}/", at.kubectl(cluster, &ask)?.ended(0)?.stdout);
             for (from, pod) in &pods {
                 let urls = pods.values().map(|to| format!("http://{}:8080/", to.address));
-                for url in urls.chain([format!("http://{SERVICE}/")]) {
+                for url in urls.chain([service.clone()]) {
                     // Debian's busybox faults at `wget -T`.
                     let ask =
                         ["exec", &pod.name, "--", "busybox", "timeout", ASK, "wget", "-q", "-O", "-", &url];
@@ -175,8 +175,7 @@ impl Fleet {
                 }
             }
             for i in members {
-                let url = format!("http://{SERVICE}/");
-                let ran = self.lab.host(*i).exec(&["curl", "-sS", "-m", ASK, &url])?;
+                let ran = self.lab.host(*i).exec(&["curl", "-sS", "-m", ASK, &service])?;
                 ensure!(ran.code == 0, "host {i} does not reach the Service: {}", ran.stderr.trim());
             }
             Ok(())
@@ -360,7 +359,7 @@ fn states(pods: &[Value]) -> String {
     pods.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// One pod on every node, whatever it is for, and a Service of a fixed address.
+/// One pod on every node, whatever it is for, and a Service.
 fn web() -> String {
     let serve = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -p 8080 -h /www";
     format!(
@@ -390,7 +389,6 @@ kind: Service
 metadata:
   name: web
 spec:
-  clusterIP: {SERVICE}
   selector: {{app: web}}
   ports: [{{port: 80, targetPort: 8080}}]
 "#

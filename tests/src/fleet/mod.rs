@@ -29,7 +29,7 @@ use crate::views::{Cluster, Node};
 use crate::wait::eventually;
 
 pub use issuer::Issuer;
-pub use kubernetes::{ENTER, SERVICE, stages};
+pub use kubernetes::{ENTER, stages};
 pub use looks::{AGENT, EXEC, Id, RELAY};
 pub use packages::{Packages, beside};
 

@@ -12,6 +12,12 @@ use super::CLUSTER;
 /// How often agent and executor are killed while a node enters.
 const KILLS: usize = 3;
 
+/// A name of the API server that is in no DNS.
+const ENDPOINT: &str = "k8s.lyon.example";
+/// Other networks than those that a cluster has by itself, and a name of a customer's balancer.
+const SETTINGS: [&str; 6] =
+    ["--pods", "192.168.16.0/20", "--services", "172.16.0.0/12", "--endpoint", ENDPOINT];
+
 /// Kills agent and executor of a host once each of these files is there: each marks how far kubeadm has come.
 fn kill_at(host: &Host, marks: [&str; KILLS]) -> Result<()> {
     for mark in marks {
@@ -26,6 +32,22 @@ fn kill_at(host: &Host, marks: [&str; KILLS]) -> Result<()> {
     Ok(())
 }
 
+/// The first node's API server stands for a customer's balancer, by a name that only the certificate knows.
+fn has_settings(fleet: &Fleet, at: &Host) -> Result<()> {
+    let by_name = format!("--server=https://{ENDPOINT}:6443");
+    at.shell(&format!("echo '{} {ENDPOINT}' >>/etc/hosts", at.address()))?;
+    let asks = [by_name.as_str(), "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"];
+    let service = at.kubectl(CLUSTER, &asks)?.ended(0)?.stdout;
+    ensure!(service == "172.16.0.1", "the first service has {service}");
+    at.shell(&format!("sed -i '/{ENDPOINT}/d' /etc/hosts"))?;
+    let ask = ["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}"];
+    let pods = at.kubectl(CLUSTER, &ask)?.ended(0)?.stdout;
+    ensure!(pods.split(' ').all(|ip| ip.starts_with("192.168.")), "pods have {pods}");
+    let shown = fleet.local(at, &format!("/clusters/{CLUSTER}"))?;
+    ensure!(shown["settings"]["pods"] == "192.168.16.0/20", "shown are {}", shown["settings"]);
+    Ok(())
+}
+
 fn well(fleet: &Fleet, at: &Host, members: &[u8]) -> Result<()> {
     fleet.await_kubernetes(at, CLUSTER, members)?;
     fleet.await_nodes(at, CLUSTER, members, Version::First)
@@ -34,7 +56,7 @@ fn well(fleet: &Fleet, at: &Host, members: &[u8]) -> Result<()> {
 /// SIGKILL of agent and executor in the middle of an init and of two joins, the WAN gone during one of them.
 fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     let [first, second, third] = nodes else { unreachable!("three hosts") };
-    fleet.create_kubernetes(CLUSTER)?;
+    fleet.create_kubernetes(CLUSTER, &SETTINGS)?;
     fleet.order(&["cluster", "attach", CLUSTER, "h2"])?;
     kill_at(
         first,
@@ -54,6 +76,7 @@ fn ragged(fleet: &Fleet, nodes: &[Host]) -> Result<()> {
     fleet.watch_anew(&[2, 3, 4])?;
     fleet.deploy_web(first, CLUSTER)?;
     fleet.await_paths(first, CLUSTER, &[2, 3, 4])?;
+    has_settings(fleet, first)?;
 
     fleet.order(&["cluster", "detach", CLUSTER, "h4"])?;
     third.eventually(ENTER, "it is in the pool", |host| {

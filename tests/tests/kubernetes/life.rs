@@ -109,7 +109,7 @@ impl Life {
 }
 
 fn order(life: &mut Life) -> Result<()> {
-    life.fleet.create_kubernetes(CLUSTER)
+    life.fleet.create_kubernetes(CLUSTER, &[])
 }
 
 /// The plan chooses three nodes; the first has the cluster alone for a moment, the others join one by one.
