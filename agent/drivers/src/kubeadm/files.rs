@@ -255,6 +255,8 @@ impl Compiler<'_> {
 
     fn kubelet_unit(&self) -> String {
         let (home, cluster) = (&self.home, &self.order.cluster);
+        // A cluster that was made before kubelets knew it has no such setting, and upgrades add none.
+        let cgroup_v1 = if self.release.refuses_cgroup_v1() { " --fail-cgroupv1=false" } else { "" };
         [
             "[Unit]",
             &format!("Description=kubelet of the Kubernetes cluster {cluster} (qb)"),
@@ -269,7 +271,7 @@ impl Compiler<'_> {
             "# kubeadm writes what differs between nodes here.",
             "EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env",
             &format!(
-                "ExecStart={home}/current/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS"
+                "ExecStart={home}/current/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml{cgroup_v1} $KUBELET_KUBEADM_ARGS"
             ),
             "Restart=always",
             "RestartSec=1",
