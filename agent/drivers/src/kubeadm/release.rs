@@ -93,6 +93,12 @@ impl Release {
     pub(super) fn has_super_admin(self) -> bool {
         self.minor >= 29
     }
+
+    /// Whether `upgrade apply` refuses to begin until a pod of this release's pause image ran on a node of
+    /// the scheduler's choice.
+    pub(super) fn tries_a_pod(self) -> bool {
+        self.minor >= 30
+    }
 }
 
 #[cfg(test)]
