@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use qb_drivers::bundle::{Artifact, ArtifactKind, Chunks, FORMAT, Manifest, Place};
-use qb_drivers::host_step::{HostAction, HostUnit, KubeadmVerb};
+use qb_drivers::host_step::{HostAction, HostPlace, HostUnit, KubeadmVerb};
 use qb_drivers::kubeadm::upkeep;
 use qb_drivers::{Driver, DriverError, Observed, Step, StepAction, driver, render};
 use qb_model::action::NodeRole;
@@ -259,6 +259,30 @@ fn an_upgrade_changes_nothing_before_all_is_here_and_the_kubelet_last() {
         }
         let gate = at(node, |a| matches!(a, StepAction::Host { host: HostAction::AwaitApi { .. } }));
         assert_eq!(gate, rules.then_some(0), "node {node}");
+    }
+}
+
+/// kubeadm 1.29 writes it to clusters that come from 1.28; later ones do so only at `init`.
+#[test]
+fn an_upgrade_leaves_no_credential_that_nobody_could_revoke() {
+    for (node, version, removed) in [
+        (1, "1.28.5", false),
+        (1, "1.29.3", true),
+        (2, "1.29.3", false),
+        (4, "1.29.3", false),
+        (1, "1.30.1", false),
+    ] {
+        let steps = kubeadm().compile(&order(node, Stage::Upgrade, version), &Observed::default()).unwrap();
+        let at = |wanted: fn(&HostAction) -> bool| {
+            steps.iter().position(|s| matches!(&s.action, StepAction::Host { host } if wanted(host)))
+        };
+        let run = at(|host| matches!(host, HostAction::Kubeadm(_)));
+        let gone = at(|host| {
+            let HostAction::Remove { places } = host else { return false };
+            places == &[HostPlace::Kubernetes("super-admin.conf".parse().unwrap())]
+        });
+        assert_eq!(gone.is_some(), removed, "node {node} to {version}");
+        assert!(gone.is_none() || gone > run, "node {node} to {version}");
     }
 }
 

@@ -307,9 +307,7 @@ impl<'a> Compiler<'a> {
         ];
         actions.extend(self.comes_up(None));
         if self.release.has_super_admin() {
-            let places = vec![HostPlace::Kubernetes("super-admin.conf".parse()?)];
-            actions
-                .push(host("delete the credential that nobody could revoke", HostAction::Remove { places }));
+            actions.push(Self::drop_super_admin()?);
         }
         actions.extend([
             host("apply the bundle's manifests", HostAction::Manifests),
@@ -317,6 +315,11 @@ impl<'a> Compiler<'a> {
             host("put everything on the disk", HostAction::Sync),
         ]);
         Ok(actions)
+    }
+
+    fn drop_super_admin() -> Result<Action, DriverError> {
+        let places = vec![HostPlace::Kubernetes("super-admin.conf".parse()?)];
+        Ok(host("delete the credential that nobody could revoke", HostAction::Remove { places }))
     }
 
     fn join(&self) -> Result<Vec<Action>, DriverError> {

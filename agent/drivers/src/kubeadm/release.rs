@@ -94,6 +94,11 @@ impl Release {
         self.minor >= 29
     }
 
+    /// Whether `upgrade apply` writes it, too: to clusters that come from a release before.
+    pub(super) fn upgrade_writes_super_admin(self) -> bool {
+        self.minor == 29
+    }
+
     /// Whether `upgrade apply` refuses to begin until a pod of this release's pause image ran on a node of
     /// the scheduler's choice.
     pub(super) fn tries_a_pod(self) -> bool {

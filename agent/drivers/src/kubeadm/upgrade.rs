@@ -22,6 +22,9 @@ impl Compiler<'_> {
         actions.push(host("keep how the node is", HostAction::Keep { tree: tree.clone() }));
         actions.push(self.images(Some(tree)));
         actions.push(host(self.upgrade_title(), HostAction::Kubeadm(self.upgrade_run()?)));
+        if self.applies() && self.release.upgrade_writes_super_admin() {
+            actions.push(Self::drop_super_admin()?);
+        }
         actions.extend(self.switch()?);
         actions
             .push(host("start the kubelet of that version", HostAction::Start { unit: HostUnit::Kubelet }));
