@@ -262,6 +262,30 @@ fn an_upgrade_changes_nothing_before_all_is_here_and_the_kubelet_last() {
     }
 }
 
+/// Since 1.32 it would be brought to a cluster that has none, and its image would never come.
+#[test]
+fn an_upgrade_brings_no_dns_whose_image_the_bundle_does_not_hold() {
+    let (with, without) = (["bin/crictl", "images/coredns.tar"], ["bin/crictl", "images/pause.tar"]);
+    for (node, version, paths, left_out) in [
+        (1, "1.31.4", without, false),
+        (1, "1.32.0", without, true),
+        (2, "1.32.0", without, true),
+        (4, "1.32.0", without, false),
+        (1, "1.36.3", with, false),
+        (2, "1.36.3", with, false),
+    ] {
+        let bundle = Some(bundle(version, &paths));
+        let observed = Observed { bundle, arch: "x86_64".to_owned(), ..Observed::default() };
+        let steps = kubeadm().compile(&order(node, Stage::Upgrade, version), &observed).unwrap();
+        let skipped = steps.iter().find_map(|s| match &s.action {
+            StepAction::Host { host: HostAction::Kubeadm(run) } => Some(run.skip_phases.clone()),
+            _ => None,
+        });
+        let wanted: &[&str] = if left_out { &["addon/coredns"] } else { &[] };
+        assert_eq!(skipped.unwrap(), wanted, "node {node} to {version}");
+    }
+}
+
 /// kubeadm 1.29 writes it to clusters that come from 1.28; later ones do so only at `init`.
 #[test]
 fn an_upgrade_leaves_no_credential_that_nobody_could_revoke() {

@@ -56,6 +56,8 @@ const SECRET: &str = "secret/join.secret";
 const DISCOVERY: &str = "secret/discovery.conf";
 /// The program by which kubeadm up to 1.30 talks to the runtime.
 const CRICTL: &str = "bin/crictl";
+/// kubeadm's phase that installs its DNS, of `init` and of `upgrade`.
+const DNS_PHASE: &str = "addon/coredns";
 const GIB: u64 = 1 << 30;
 /// Longest runs in seconds: several times what they took on two slow cores.
 const INIT_LIMIT_S: u16 = 300;
@@ -288,7 +290,7 @@ impl<'a> Compiler<'a> {
         }
         let mut skip = Vec::new();
         if !self.has_dns() {
-            skip.push("addon/coredns".to_owned());
+            skip.push(DNS_PHASE.to_owned());
         }
         if self.release.shows_join_command() {
             skip.push("show-join-command".to_owned());

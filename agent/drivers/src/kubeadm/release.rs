@@ -99,6 +99,13 @@ impl Release {
         self.minor == 29
     }
 
+    /// Whether `upgrade` brings kubeadm's DNS to a cluster that has none, unless told to leave that phase out.
+    /// Before, it had no such phase, and left alone what it did not find. Clusters made since 1.31 say so in
+    /// their configuration, older ones do not.
+    pub(super) fn upgrade_brings_dns(self) -> bool {
+        self.minor >= 32
+    }
+
     /// Whether `upgrade apply` refuses to begin until a pod of this release's pause image ran on a node of
     /// the scheduler's choice.
     pub(super) fn tries_a_pod(self) -> bool {

@@ -6,7 +6,7 @@
 //! that run, never from what kubeadm says: after an `apply` that failed, `upgrade node` changes nothing and
 //! says that all is well. A node that does not come through goes back to what was kept.
 
-use super::{Action, Compiler, READY_LIMIT_S, Run, UPGRADE_LIMIT_S, host};
+use super::{Action, Compiler, DNS_PHASE, READY_LIMIT_S, Run, UPGRADE_LIMIT_S, host};
 use crate::DriverError;
 use crate::host_step::{HostAction, HostUnit, KubeadmVerb};
 
@@ -63,20 +63,23 @@ impl Compiler<'_> {
     /// `kubeadm upgrade` takes what the cluster has of its configuration, and no file. Its time is several
     /// times the longest that it took: half a minute for each part of the control plane.
     fn upgrade_run(&self) -> Result<Run, DriverError> {
+        // As at init: a DNS whose image the bundle does not hold would wait for it forever, in the place of
+        // one that came by manifest.
+        let leaves_dns = self.is_control_plane() && self.release.upgrade_brings_dns() && !self.has_dns();
         Ok(Run {
             verb: if self.applies() { KubeadmVerb::UpgradeApply } else { KubeadmVerb::UpgradeNode },
             version: self.order.version.clone(),
             tree: Some(self.tree()?),
             config: None,
             ignore: self.passed_over(),
-            skip_phases: Vec::new(),
+            skip_phases: leaves_dns.then(|| DNS_PHASE.to_owned()).into_iter().collect(),
             limit_s: UPGRADE_LIMIT_S,
         })
     }
 
-    /// Images come from the bundle, and so does a DNS that kubeadm does not know: it installs none where
-    /// none was. The pod that a newer kubeadm tries may be put on a node that has no new pause image yet, and
-    /// where nothing can be pulled: it is given a minute, and the cluster's health is judged by the gates.
+    /// Images come from the bundle, and so may a DNS that kubeadm does not know. The pod that a newer kubeadm
+    /// tries may be put on a node that has no new pause image yet, and where nothing can be pulled: it is given
+    /// a minute, and the cluster's health is judged by the gates.
     fn passed_over(&self) -> Vec<String> {
         let mut all = vec!["CoreDNSMigration", "CoreDNSUnsupportedPlugins"];
         if self.applies() && self.release.tries_a_pod() {
