@@ -151,7 +151,8 @@ fn attach_two(life: &mut Life) -> Result<()> {
 }
 
 fn pods(life: &mut Life) -> Result<()> {
-    life.fleet.watch_anew(&life.control)?;
+    // Those that came later never saw a store without a leader.
+    life.fleet.watch_anew(&life.control[..1])?;
     life.fleet.deploy_web(life.first(), CLUSTER)?;
     life.well()
 }
@@ -232,7 +233,6 @@ fn replace(life: &mut Life) -> Result<()> {
     ensure!(life.control.len() == 3, "control plane nodes are {:?}", life.control);
     let members = etcd_members(life.first())?;
     ensure!(members.len() == 3, "etcd has {members:?}");
-    life.fleet.watch_anew(&life.control)?;
     life.well()
 }
 
@@ -255,7 +255,7 @@ fn restore(life: &mut Life) -> Result<()> {
     life.fleet.order(&["cluster", "restore", CLUSTER, digest, "--on", &host, "--confirm", CLUSTER])?;
     life.fleet.await_kubernetes(life.host(at), CLUSTER, &members)?;
     life.learn()?;
-    life.fleet.watch_anew(&life.control)?;
+    life.fleet.watch_anew(&[at])?;
     life.well()?;
     let names = life.first().kubectl(CLUSTER, &["get", "configmap", "-o", "name"])?.ended(0)?.stdout;
     ensure!(names.contains("configmap/before") && !names.contains("configmap/after"), "it has {names}");

@@ -29,9 +29,9 @@ pub const KEPT_ASKED: usize = 3;
 
 /// Longest run of `kubeadm certs renew` in seconds: it took one.
 const RENEW_LIMIT_S: u16 = 60;
-/// Longest time in seconds until a part that was ended runs again. With the API server's own wait all of a
-/// renewal's limits are below what is left of a turn.
-const PART_LIMIT_S: u16 = 90;
+/// Longest time in seconds until a part that was ended runs again: an API server takes up to a minute to end. With
+/// its own wait all of a renewal's limits are below what is left of a turn.
+const PART_LIMIT_S: u16 = 120;
 
 /// When a certificate ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
