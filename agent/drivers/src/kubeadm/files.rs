@@ -210,6 +210,9 @@ impl Compiler<'_> {
             ("containerd", table(vec![("runtimes", table(vec![("runc", runc)]))])),
         ]);
         let opt = table(vec![("path", text(&format!("{CONTAINERD_ROOT}/opt")))]);
+        // From containerd 2 on it listens unless told: at one place for the whole host, which another
+        // container runtime may have.
+        let nri = table(vec![("disable", toml::Value::Boolean(true))]);
         let config = Containerd {
             version: 2,
             root: CONTAINERD_ROOT,
@@ -218,6 +221,7 @@ impl Compiler<'_> {
             plugins: BTreeMap::from([
                 ("io.containerd.grpc.v1.cri", cri),
                 ("io.containerd.internal.v1.opt", opt),
+                ("io.containerd.nri.v1.nri", nri),
             ]),
         };
         toml::to_string(&config).map_err(|e| render("containerd.toml", &e.to_string()))
