@@ -84,6 +84,9 @@ pub(super) struct NodeRegistration {
     pub(super) name: String,
     pub(super) cri_socket: String,
     pub(super) kubelet_extra_args: Option<Args>,
+    /// What kubeadm itself pulls; since v1beta3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image_pull_policy: Option<&'static str>,
     /// An empty list; none leaves kubeadm's own: control plane nodes take no workloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) taints: Option<[&'static str; 0]>,

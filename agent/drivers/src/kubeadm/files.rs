@@ -128,6 +128,8 @@ impl Compiler<'_> {
             name: self.me.host.to_string(),
             cri_socket: self.release.socket(CONTAINERD_SOCKET),
             kubelet_extra_args: Args::of(self.release, &[("node-ip", &self.me.address)]),
+            // Images come from the bundle, and one that is not in it from nowhere else.
+            image_pull_policy: self.release.may_be_told_to_pull_nothing().then_some("Never"),
             taints: (self.order.role == NodeRole::Worker || alone).then_some([]),
         }
     }

@@ -1,7 +1,7 @@
 //! What differs between releases of Kubernetes, by minor version.
 //!
 //! Sources: kubeadm's API reference (`v1beta2` to `v1beta4`) and the constants of each release; tried
-//! with 1.20.2 and 1.36.2.
+//! with 1.20.2 and 1.36.2, and the texts for v1beta3 with kubeadm 1.22.
 
 use qb_model::ids::Version;
 
@@ -71,6 +71,11 @@ impl Release {
     /// How kubeadm is told of a socket.
     pub(super) fn socket(self, path: &str) -> String {
         if self.minor >= 24 { format!("unix://{path}") } else { path.to_owned() }
+    }
+
+    /// Whether its configuration says which images kubeadm pulls: v1beta3.
+    pub(super) fn may_be_told_to_pull_nothing(self) -> bool {
+        self.minor >= 22
     }
 
     /// Whether the kubelet knows to refuse a host with control groups of the first version: newer ones do,
