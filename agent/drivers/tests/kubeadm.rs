@@ -262,6 +262,17 @@ fn an_upgrade_changes_nothing_before_all_is_here_and_the_kubelet_last() {
     }
 }
 
+/// By itself it refuses them since 1.35, and the flag is told to no kubelet that might not know it.
+#[test]
+fn a_kubelet_starts_on_control_groups_of_the_first_version() {
+    for (version, told) in [("1.30.1", false), ("1.34.0", false), ("1.35.0", true), ("1.36.2", true)] {
+        for stage in [Stage::Prepare, Stage::Upgrade] {
+            let steps = kubeadm().compile(&order(4, stage, version), &Observed::default()).unwrap();
+            assert_eq!(render(&steps).contains(" --fail-cgroupv1=false "), told, "{version}");
+        }
+    }
+}
+
 /// Since 1.32 it would be brought to a cluster that has none, and its image would never come.
 #[test]
 fn an_upgrade_brings_no_dns_whose_image_the_bundle_does_not_hold() {

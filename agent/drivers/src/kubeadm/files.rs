@@ -262,7 +262,8 @@ impl Compiler<'_> {
     fn kubelet_unit(&self) -> String {
         let (home, cluster) = (&self.home, &self.order.cluster);
         // A cluster that was made before kubelets knew it has no such setting, and upgrades add none.
-        let cgroup_v1 = if self.release.refuses_cgroup_v1() { " --fail-cgroupv1=false" } else { "" };
+        let by_default = self.release.refuses_cgroup_v1_by_default();
+        let cgroup_v1 = if by_default { " --fail-cgroupv1=false" } else { "" };
         [
             "[Unit]",
             &format!("Description=kubelet of the Kubernetes cluster {cluster} (qb)"),

@@ -84,6 +84,11 @@ impl Release {
         self.minor >= 31
     }
 
+    /// Whether the kubelet does so by itself, where its configuration says nothing.
+    pub(super) fn refuses_cgroup_v1_by_default(self) -> bool {
+        self.minor >= 35
+    }
+
     /// Whether kubeadm asks the runtime itself, instead of through `crictl`.
     pub(super) fn speaks_cri(self) -> bool {
         self.minor >= 31
