@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use qb_model::NodeId;
 use qb_model::action::Action;
 use qb_model::assignment::{Citation, signed_intent};
 use qb_model::charter::Charter;
-use qb_model::judge::verify_author;
+use qb_model::judge::verify_logged;
 use qb_model::token::{Entry, TokenError};
-use qb_model::trust::{TrustState, replay_log};
+use qb_model::trust::{TrustEntry, TrustState, replay_log};
+use qb_model::{Digest, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
@@ -107,25 +107,49 @@ fn by_token(envelope: &[u8], trust: &TrustState, me: NodeId) -> Result<(), Admit
     entry.verify(trust, entry.said().minted_at).map(drop).map_err(fail)
 }
 
-/// Verifies that an admin revoked this very node.
+/// Why a revocation is not obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the revocation does not stand: {0}")]
+pub struct RevokedError(String);
+
+/// What somebody says of this node's revocation.
+#[derive(Debug, Clone, Copy)]
+pub struct SaidRevoked<'a> {
+    /// The intent's envelope.
+    pub envelope: &'a [u8],
+    /// The trust log that it is to stand under.
+    pub trust_log: &'a [TrustEntry],
+}
+
+/// Verifies that admins who may do so revoked this very node. Whoever says it may be anybody: a relay, or what
+/// answers at an address that a lonely node asks. So the intent needs what the site itself would ask of it, under
+/// a trust log that has all that this node knows: `floor` is the head of the newest one that it has verified, so
+/// that no admin who was removed comes back with a log that ends before that.
+///
+/// # Errors
+/// It does not stand, or is about something else.
 pub fn verify_revoked(
-    envelope: &[u8],
-    trust_log: &[qb_model::trust::TrustEntry],
+    said: SaidRevoked<'_>,
     charter: &[u8],
+    floor: &Digest,
     me: NodeId,
-) -> Result<qb_model::action::RevokeMode, AdmitError> {
-    let fail = |e: String| AdmitError(e);
-    let trust = trust_of(charter, trust_log).map_err(fail)?;
-    let parsed = qb_model::envelope::Envelope::parse(envelope).map_err(|e| fail(e.to_string()))?;
+) -> Result<qb_model::action::RevokeMode, RevokedError> {
+    let fail = |e: String| RevokedError(e);
+    let trust = trust_of(charter, said.trust_log).map_err(fail)?;
+    if !trust.contains(floor) {
+        return Err(fail("its trust log lacks what this node has verified".into()));
+    }
+    let parsed = qb_model::envelope::Envelope::parse(said.envelope).map_err(|e| fail(e.to_string()))?;
     let intent = qb_model::intent::Intent::parse(parsed.payload()).map_err(|e| fail(e.to_string()))?;
-    verify_author(&trust, envelope, intent.issued_ms).map_err(|e| fail(e.to_string()))?;
-    match intent.action {
+    // When it was accepted is not known here: it is judged as if it had been at once.
+    let verified = verify_logged(&trust, said.envelope, intent.issued_ms).map_err(|e| fail(e.to_string()))?;
+    match verified.intent().action {
         Action::NodeRevoke { node, then } if node == me => Ok(then),
         _ => Err(fail("its intent does not revoke this node".into())),
     }
 }
 
-fn trust_of(charter: &[u8], log: &[qb_model::trust::TrustEntry]) -> Result<TrustState, String> {
+fn trust_of(charter: &[u8], log: &[TrustEntry]) -> Result<TrustState, String> {
     let charter = Charter::verify(charter).map_err(|e| e.to_string())?;
     replay_log(&charter, log).map_err(|e| e.to_string())
 }
@@ -133,11 +157,11 @@ fn trust_of(charter: &[u8], log: &[qb_model::trust::TrustEntry]) -> Result<Trust
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qb_model::action::{AuthorizedNode, KeyClass, NewKey};
+    use qb_model::action::{AuthorizedNode, KeyClass, NewKey, RevokeMode, RevokeReason, Role};
     use qb_model::charter::{CharterBody, Founder};
     use qb_model::dsse::{SecretKey, Signer as _};
-    use qb_model::intent::{Anchor, Intent};
-    use qb_model::{Digest, Millis, Nonce16, SiteId};
+    use qb_model::intent::{Anchor, Expect, Intent};
+    use qb_model::{Millis, Nonce16, SiteId};
 
     const ISSUED: Millis = Millis(1_800_000_000_000);
 
@@ -222,6 +246,72 @@ mod tests {
         };
         let envelope = qb_model::token::sign_entry(&entry, &key(9));
         Admit { envelope, index: 8, trust_log: Vec::new(), members: Vec::new(), voters: Vec::new() }
+    }
+
+    /// A trust log with these changes by Mira, one after the other.
+    fn log(charter: &[u8], changes: &[Action]) -> Vec<TrustEntry> {
+        let mut log: Vec<TrustEntry> = Vec::new();
+        for (number, action) in (2..).zip(changes) {
+            let trust = trust_of(charter, &log).unwrap();
+            let mut intent = of_mira(trust.site(), action.clone());
+            intent.id = format!("01JD00000000000000000000{number:02}").parse().unwrap();
+            intent.expect = vec![Expect::Trust { hash: trust.head() }];
+            let envelope = intent.sign(&[&key(1)]).unwrap();
+            let (digest, envelope) = (envelope.digest(), envelope.to_bytes());
+            log.push(TrustEntry { parent: trust.head(), digest, index: number, log_time: ISSUED, envelope });
+        }
+        log
+    }
+
+    /// Adds an admin whose id is `who` with key `n`.
+    fn add(who: &str, role: Role, n: u8, class: KeyClass) -> Action {
+        let expires_ms = (class == KeyClass::Browser).then(|| ISSUED.plus(86_400_000));
+        let keys = vec![NewKey { key: key(n).public_key(), class, expires_ms }];
+        Action::AdminAdd { admin: who.parse().unwrap(), name: who.into(), role, keys }
+    }
+
+    #[test]
+    fn only_who_may_revoke_puts_this_node_out() {
+        let charter = charter();
+        let remove =
+            Action::AdminRemove { admin: "olaf".parse().unwrap(), reason: RevokeReason::Compromised };
+        let all = log(
+            &charter,
+            &[
+                add("vera", Role::Viewer, 2, KeyClass::Cli),
+                add("olaf", Role::Operator, 3, KeyClass::Cli),
+                add("bert", Role::Operator, 4, KeyClass::Browser),
+                remove,
+            ],
+        );
+        let head = |log: &[TrustEntry]| trust_of(&charter, log).unwrap().head();
+        let said = |by: &str, n: u8, who: u8| {
+            let mut intent = of_mira(
+                Charter::verify(&charter).unwrap().site_id(),
+                Action::NodeRevoke { node: node(who), then: RevokeMode::Wipe },
+            );
+            intent.by = by.parse().unwrap();
+            intent.sign(&[&key(n)]).unwrap().to_bytes()
+        };
+        let judge = |by: &str, n: u8, who: u8, trust_log: &[TrustEntry], floor: &Digest| {
+            let said = SaidRevoked { envelope: &said(by, n, who), trust_log };
+            verify_revoked(said, &charter, floor, node(5))
+        };
+        let (newest, none) = (head(&all), head(&[]));
+        assert_eq!(judge("mira", 1, 5, &all, &newest), Ok(RevokeMode::Wipe));
+        assert_eq!(judge("mira", 1, 5, &all, &none), Ok(RevokeMode::Wipe), "it knows less than it is told");
+        assert_eq!(judge("olaf", 3, 5, &all[..3], &none), Ok(RevokeMode::Wipe), "he could, then");
+        for (what, judged) in [
+            ("a viewer", judge("vera", 2, 5, &all, &newest)),
+            ("a key of a browser", judge("bert", 4, 5, &all, &newest)),
+            ("one who was removed", judge("olaf", 3, 5, &all, &newest)),
+            ("one who was removed, with the log before that", judge("olaf", 3, 5, &all[..3], &newest)),
+            ("an owner, with an old log", judge("mira", 1, 5, &all[..3], &newest)),
+            ("nobody", judge("mira", 9, 5, &all, &newest)),
+            ("another node", judge("mira", 1, 6, &all, &newest)),
+        ] {
+            assert!(judged.is_err(), "{what}: {judged:?}");
+        }
     }
 
     #[test]

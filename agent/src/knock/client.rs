@@ -11,7 +11,7 @@ use qb_model::{Digest, Millis, NodeId, Nonce};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::member::{verify_admit, verify_revoked};
+use crate::member::{SaidRevoked, verify_admit, verify_revoked};
 use crate::node::Node;
 use crate::rpc::{self, Admit, Challenge, KnockAnswer, TokenRefused};
 
@@ -176,7 +176,8 @@ async fn once(node: &Arc<Node>, seed: SocketAddr, with_token: bool) -> Result<Op
             Ok(Some(()))
         }
         KnockAnswer::Revoked { envelope, trust_log } => {
-            let mode = verify_revoked(&envelope, &trust_log, &node.enrolment.charter, node.id())
+            let said = SaidRevoked { envelope: &envelope, trust_log: &trust_log };
+            let mode = verify_revoked(said, &node.enrolment.charter, &node.site().trust().head(), node.id())
                 .map_err(|e| talk(&e))?;
             node.put_out(mode);
             Ok(Some(()))

@@ -10,7 +10,7 @@ use qb_model::trust::TrustEntry;
 use qb_model::{Digest, Millis, NodeId, Nonce, PublicKey};
 
 use crate::knock::client::{come_in, signed_knock};
-use crate::member::{parse_addresses, verify_admit, verify_revoked};
+use crate::member::{SaidRevoked, parse_addresses, verify_admit, verify_revoked};
 use crate::node::Node;
 use crate::rpc::Admit;
 
@@ -84,7 +84,8 @@ impl Source for OwnState {
             let at = node.clone();
             // As long as the signatures of a whole trust log.
             let verified = tokio::task::spawn_blocking(move || {
-                verify_revoked(&envelope, &trust, &at.enrolment.charter, at.id())
+                let said = SaidRevoked { envelope: &envelope, trust_log: &trust };
+                verify_revoked(said, &at.enrolment.charter, &at.site().trust().head(), at.id())
             });
             match verified.await {
                 Ok(Ok(mode)) => node.put_out(mode),

@@ -86,6 +86,22 @@ impl SiteState {
                 remedy: Some("authorize another node and wait until it votes: qb site status".into()),
             });
         }
+        // Those put out before count until they have lost their seats: the Raft group still needs them to agree.
+        if record.seat.is_some() && (self.voters() - 1) * 2 <= self.seats.len() {
+            return Err(Reason::Precondition {
+                code: "voter_quorum".into(),
+                text: format!(
+                    "{} votes, and without it {} of {} votes are left, which is no majority",
+                    record.host,
+                    self.voters() - 1,
+                    self.seats.len()
+                ),
+                remedy: Some(
+                    "give it again in a few seconds, when another node votes in the place of the one before: qb site status"
+                        .into(),
+                ),
+            });
+        }
         if self.tombstones.len() >= MAX_TOMBSTONES {
             return Err(Reason::Cap { what: "revoked nodes".into(), max: MAX_TOMBSTONES as u64 });
         }

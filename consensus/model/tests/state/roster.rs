@@ -151,12 +151,31 @@ fn labels_replace_labels() {
 fn the_last_voter_stays() {
     let mut site = Site::with_pool(2);
     site.must_not("opal", revoke(FIRST), &[OPAL], "last_voter");
-    assert_eq!(site.propose(Command::Seat(node(102))), Applied::Done);
-    site.must("opal", revoke(102), &[OPAL]);
-    // Its seat is there until the group has let it go, and does not count.
-    assert_eq!(site.state.seats().len(), 2);
-    site.must_not("opal", revoke(FIRST), &[OPAL], "last_voter");
     site.ignored(Command::Unseat(RaftId(FOUNDER_SEAT)));
+}
+
+/// Whoever is put out votes no more at once, and the group needs a majority of all that it has until it let them go.
+#[test]
+fn no_revocation_takes_the_majority_of_votes() {
+    let mut site = Site::with_pool(2);
+    for n in [102, 103] {
+        assert_eq!(site.propose(Command::Seat(node(n))), Applied::Done);
+    }
+    let seat = |site: &Site, n: u8| site.record(n).seat.unwrap();
+    let (second, third) = (seat(&site, 102), seat(&site, 103));
+    site.must("opal", revoke(102), &[OPAL]);
+    assert_eq!(site.state.seats().len(), 3, "its seat is there until the group has let it go");
+    for n in [103, FIRST] {
+        site.must_not("opal", revoke(n), &[OPAL], "voter_quorum");
+    }
+    assert_eq!(site.propose(Command::Unseat(second)), Applied::Done);
+    // Of two none can go: both are needed.
+    for n in [103, FIRST] {
+        site.must_not("opal", revoke(n), &[OPAL], "voter_quorum");
+    }
+    assert_eq!(site.propose(Command::Unseat(third)), Applied::Done);
+    site.must("opal", revoke(103), &[OPAL]);
+    site.must_not("opal", revoke(FIRST), &[OPAL], "last_voter");
 }
 
 #[test]

@@ -33,6 +33,14 @@ pub(super) fn after_entry(before: &SiteState, after: &SiteState) {
     slots_are_unique_and_kept(before, after);
     settings_are_kept(before, after);
     upgrades_keep_to_their_budget(before, after);
+    a_majority_of_seats_is_on_the_roster(after);
+}
+
+/// Who is put out votes no more, and holds a seat until the Raft group has let it go.
+fn a_majority_of_seats_is_on_the_roster(state: &SiteState) {
+    let held = state.seats().values().filter(|seat| state.node(&seat.node).is_some()).count();
+    let all = state.seats().len();
+    assert!(held * 2 > all || all == 0, "{held} of {all} seats are of nodes that are in");
 }
 
 /// A node is ordered to leave, and forgotten, only once somebody really took it out, once; or nobody is
