@@ -13,7 +13,7 @@ use qb_mesh::{Lane, Mesh};
 use qb_model::board::{Board, NodeReport, Upkeep, Work};
 use qb_model::facts::Facts;
 use qb_model::state::SiteState;
-use qb_model::{Digest, Millis, NodeId};
+use qb_model::{Digest, Millis, NodeId, RaftId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -140,6 +140,7 @@ pub struct Node {
     founded_at: Mutex<Option<SocketAddr>>,
     said: AtomicU64,
     unseated: AtomicU32,
+    lost_seat: Mutex<Option<RaftId>>,
     /// What a voter had applied when it answered last; 0 before that.
     voter_applied: AtomicU64,
 }
@@ -238,6 +239,7 @@ impl Node {
             founded_at: Mutex::default(),
             said: AtomicU64::new(0),
             unseated: AtomicU32::new(0),
+            lost_seat: Mutex::default(),
             voter_applied: AtomicU64::new(0),
         })
     }
@@ -350,6 +352,17 @@ impl Node {
     /// How many times in a row voters did not know this node's seat.
     pub fn unseated(&self) -> u32 {
         self.unseated.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the state gives this node a seat that it held before, and whose log is gone. True if that is
+    /// news.
+    pub fn note_lost_seat(&self, seat: RaftId) -> bool {
+        lock(&self.lost_seat).replace(seat) != Some(seat)
+    }
+
+    /// The seat that it cannot take.
+    pub fn lost_seat(&self) -> Option<RaftId> {
+        *lock(&self.lost_seat)
     }
 
     /// What is kept of the admission.

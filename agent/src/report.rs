@@ -118,6 +118,7 @@ fn gather(node: &Arc<Node>, sequence: u64, units: Vec<Unit>) -> NodeReport {
         uplinks: node.uplinks.up(),
         restarts: node.starts.unasked(events::now()),
         upkeep: node.upkeep.borrow().clone(),
+        lost_seat: node.lost_seat(),
     }
 }
 

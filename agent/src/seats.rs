@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qb_consensus::autopilot::{Candidate, Situation, Step, next_step};
-use qb_consensus::{ChangeError, Consensus, VoterChange};
+use qb_consensus::{ChangeError, Consensus, PromoteError, SeatError, VoterChange};
 use qb_model::command::Command;
 use qb_model::{Millis, NodeId, RaftId};
 
@@ -35,13 +35,22 @@ fn health(node: &Node, now: Millis) -> Health {
     held.retain(|n, _| state.nodes().contains_key(n));
     for id in state.nodes().keys() {
         let fresh = board.get(id).is_some_and(|h| now.since(h.at) < HEALTHY_MS);
-        let well = *id == node.id() || (fresh && connected.contains(id));
+        let granted = state.node(id).and_then(|n| n.seat);
+        let lost = board.get(id).and_then(|h| h.report.lost_seat);
+        let whole = kept(granted, lost) == granted;
+        let well = *id == node.id() || (fresh && connected.contains(id) && whole);
         let entry = held.entry(*id).or_insert((well, now));
         if entry.0 != well {
             *entry = (well, now);
         }
     }
     held.clone()
+}
+
+/// The seat that a node has for the autopilot. One whose log the node has lost is none: under that number it may
+/// have voted and does not know, so it must leave the group and come in again under another.
+fn kept(granted: Option<RaftId>, lost: Option<RaftId>) -> Option<RaftId> {
+    granted.filter(|seat| lost != Some(*seat))
 }
 
 /// One round of the autopilot, on the leader.
@@ -56,7 +65,8 @@ pub async fn turn(node: &Arc<Node>) {
         .into_iter()
         .map(|(id, (healthy, since))| {
             let zone = board.get(&id).map(|h| h.report.facts.zone.clone()).unwrap_or_default();
-            let seat = state.node(&id).and_then(|n| n.seat);
+            let lost = board.get(&id).and_then(|h| h.report.lost_seat);
+            let seat = kept(state.node(&id).and_then(|n| n.seat), lost);
             (id, Candidate { zone, healthy, since, eligible: state.eligible(&id), seat })
         })
         .collect();
@@ -142,6 +152,12 @@ pub async fn follow(node: Arc<Node>) {
         match (granted, held) {
             (Some(seat), None) => match consensus.promote(seat).await {
                 Ok(()) => tracing::info!(%seat, "took a seat"),
+                Err(PromoteError::Seat(e @ SeatError::Used(_))) => {
+                    if node.note_lost_seat(seat) {
+                        tracing::warn!(%seat, "{e}");
+                        node.report_now.notify_one();
+                    }
+                }
                 Err(e) => tracing::warn!(%seat, "cannot take the seat: {e}"),
             },
             (granted, Some(seat))
@@ -163,6 +179,21 @@ pub async fn follow(node: Arc<Node>) {
             changed = state.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(LOOK) => {}
             () = node.cancel.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_whose_log_is_lost_is_nobodys() {
+        let (one, other) = (Some(RaftId(7)), Some(RaftId(9)));
+        for (granted, lost, seat) in
+            [(one, None, one), (one, one, None), (other, one, other), (None, one, None), (None, None, None)]
+        {
+            assert_eq!(kept(granted, lost), seat, "{granted:?} {lost:?}");
         }
     }
 }

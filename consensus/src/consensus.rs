@@ -24,7 +24,8 @@ use crate::wire::{decode, encode};
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct ConsensusConfig {
-    /// Where seat, log and snapshots live. Of this crate alone.
+    /// Where seat, log and snapshots live. Of this crate alone. Beside it, a file of its name and the ending
+    /// `seat-taken` outlives it: a seat is never taken twice.
     pub dir: PathBuf,
     /// This node.
     pub node: NodeId,
@@ -117,7 +118,10 @@ impl Consensus {
         };
         let consensus = Self { inner: Arc::new(inner) };
         let mode = match Marker::load(&consensus.inner.context.dir, &config.site_epoch_tag)? {
-            Some(marker) => consensus.sit(marker).await?,
+            Some(marker) => {
+                marker.note(&consensus.inner.context.dir)?;
+                consensus.sit(marker).await?
+            }
             None => consensus.follow(),
         };
         *consensus.inner.mode.write().await = mode;

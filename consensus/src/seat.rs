@@ -1,7 +1,8 @@
 //! A seat: a Raft id bound to one storage on one node, and the Raft core that runs on it.
 //!
 //! On disk: `seat` names the id and the storage and is written last; `log-<storage>` is the log. A
-//! seat whose log is gone or damaged is lost for good: its id must never meet an empty log.
+//! seat whose log is gone or damaged is lost for good: its id must never meet an empty log. So the highest id that
+//! this node ever took stands beside the directory, where it outlives it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use openraft::{Config, SnapshotPolicy};
+use qb_model::RaftId;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,8 @@ use crate::types::{Metrics, Raft};
 use crate::wire::{StoreUuid, WireMember, decode, encode};
 
 const MARKER: &str = "seat";
+/// Ending of the file beside the directory that has the highest seat that was taken: ids only rise.
+const TAKEN: &str = "seat-taken";
 
 /// Why a seat cannot be taken or opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,9 @@ pub enum SeatError {
     /// The seat belongs to another site or epoch.
     #[error("seat belongs to another site or epoch; move {0} aside")]
     OtherSite(PathBuf),
+    /// This node took it before, and has lost it.
+    #[error("this node held seat {0} before, and its log is gone: it votes again under a new seat")]
+    Used(RaftId),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -88,8 +95,13 @@ impl Marker {
         Ok(Some(marker))
     }
 
-    /// Makes an empty log on a new storage, then the marker.
+    /// Makes an empty log on a new storage, then the marker. A seat that was taken before is refused: whoever
+    /// voted under its id may have forgotten it.
     pub(crate) fn create(dir: &Path, seat: u64, tag: [u8; 32]) -> Result<Self, SeatError> {
+        if taken(dir)?.is_some_and(|highest| highest >= seat) {
+            return Err(SeatError::Used(RaftId(seat)));
+        }
+        note_taken(dir, seat)?;
         let mut store = [0; 16];
         getrandom::fill(&mut store)
             .map_err(|e| SeatError::Io { what: "draw a storage id for", source: io::Error::other(e) })?;
@@ -101,10 +113,42 @@ impl Marker {
         Ok(marker)
     }
 
+    /// Notes the seat as taken, where it was taken before that was noted.
+    pub(crate) fn note(&self, dir: &Path) -> Result<(), SeatError> {
+        if taken(dir)?.is_some_and(|highest| highest >= self.seat) {
+            return Ok(());
+        }
+        note_taken(dir, self.seat)
+    }
+
     fn log_dir(&self, dir: &Path) -> PathBuf {
         let hex: String = self.store.iter().map(|b| format!("{b:02x}")).collect();
         dir.join(format!("log-{hex}"))
     }
+}
+
+/// The folder and the name of the file that outlives `dir`.
+fn beside(dir: &Path) -> (PathBuf, String) {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    (parent.unwrap_or(Path::new(".")).to_owned(), format!("{name}.{TAKEN}"))
+}
+
+/// The highest seat that this node ever took.
+fn taken(dir: &Path) -> Result<Option<u64>, SeatError> {
+    let (parent, name) = beside(dir);
+    let text = match fs::read_to_string(parent.join(&name)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(SeatError::io("read what was noted of"))?,
+    };
+    // Installed whole or not at all: what is in it otherwise is nobody's number, and every seat is refused.
+    Ok(Some(text.trim().parse().unwrap_or(u64::MAX)))
+}
+
+fn note_taken(dir: &Path, seat: u64) -> Result<(), SeatError> {
+    let (parent, name) = beside(dir);
+    let written = install_file(&parent, &name, |mut file| writeln!(file, "{seat}"));
+    written.map(drop).map_err(SeatError::io("note"))
 }
 
 /// Gives up the seat in `dir`: its marker is moved aside and its log kept for inspection. The node

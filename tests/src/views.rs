@@ -22,6 +22,8 @@ pub struct Voter {
     pub leader: bool,
     /// Whether the door is connected to it.
     pub connected: bool,
+    /// The number of its seat.
+    pub raft_id: u64,
 }
 
 /// A site.

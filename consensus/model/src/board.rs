@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Stage;
 use crate::facts::Facts;
-use crate::ids::{Digest, Generation, Millis, Name, NodeId, PublicKey};
+use crate::ids::{Digest, Generation, Millis, Name, NodeId, PublicKey, RaftId};
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +174,8 @@ pub struct NodeReport {
     pub restarts: u32,
     /// What it does for its cluster's control plane by itself; none where it has no part of one.
     pub upkeep: Option<Upkeep>,
+    /// The seat that the state gives it and that it does not take, since it held it before and lost its log.
+    pub lost_seat: Option<RaftId>,
 }
 
 /// How far back unasked restarts of an agent are counted, in milliseconds.
@@ -327,6 +329,7 @@ pub(crate) mod tests {
             uplinks: Vec::new(),
             restarts: 0,
             upkeep: None,
+            lost_seat: None,
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use qb_consensus::{OpenError, ProposeError, ReadError, Role, VoterChange, give_up_seat};
+use qb_consensus::{
+    OpenError, PromoteError, ProposeError, ReadError, Role, SeatError, VoterChange, give_up_seat,
+};
 use qb_model::RaftId;
 
 use crate::harness::{Site, eventually, node};
@@ -121,6 +123,7 @@ async fn a_lost_log_loses_the_seat_but_not_the_node() {
     site.start(3).await;
     site.has(3, b"kept").await;
     assert_eq!(site.view(3).role, Role::Following);
+    never_again(&site).await;
     site.nodes[&3].consensus.promote(RaftId(4)).await.unwrap();
     let leader = site.leader().await;
     let consensus = site.nodes[&leader].consensus.clone();
@@ -129,6 +132,42 @@ async fn a_lost_log_loses_the_seat_but_not_the_node() {
     eventually("replaced", async || consensus.change_voters(replace.clone()).await.ok()).await;
     site.write(b"again").await;
     site.has(3, b"again").await;
+}
+
+/// The third node's seat is refused: under its number it has voted, and does not know how.
+async fn never_again(site: &Site) {
+    let refused = site.nodes[&3].consensus.promote(RaftId(3)).await;
+    assert!(
+        matches!(refused, Err(PromoteError::Seat(SeatError::Used(RaftId(3))))),
+        "a seat is taken twice: {refused:?}"
+    );
+    assert_eq!(site.view(3).role, Role::Following, "it goes on following");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_is_never_taken_twice_even_if_all_of_it_is_gone() {
+    let mut site = Site::voters(3).await;
+    site.write(b"kept").await;
+    site.all_have(b"kept").await;
+    site.stop(3).await;
+    std::fs::remove_dir_all(site.dir(3)).unwrap();
+    site.start(3).await;
+    site.has(3, b"kept").await;
+    never_again(&site).await;
+    site.stop(3).await;
+    site.start(3).await;
+    never_again(&site).await;
+    site.nodes[&3].consensus.promote(RaftId(4)).await.unwrap();
+    // A note that cannot be read refuses all.
+    site.stop(3).await;
+    let dir = site.dir(3);
+    let note = dir.with_file_name(format!("{}.seat-taken", dir.file_name().unwrap().to_string_lossy()));
+    assert_eq!(std::fs::read_to_string(&note).unwrap().trim(), "4");
+    give_up_seat(dir).unwrap();
+    std::fs::write(&note, "damaged").unwrap();
+    site.start(3).await;
+    let refused = site.nodes[&3].consensus.promote(RaftId(9)).await;
+    assert!(matches!(refused, Err(PromoteError::Seat(SeatError::Used(RaftId(9))))), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Nodes, a transport in memory with faults, and a machine that remembers what it applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,8 @@ pub(crate) struct Node {
 /// A site in a box.
 pub(crate) struct Site {
     hub: Arc<Hub>,
-    dirs: BTreeMap<u8, TempDir>,
+    /// Each node's folder, in one that is removed in the end.
+    dirs: BTreeMap<u8, (TempDir, PathBuf)>,
     pub(crate) nodes: BTreeMap<u8, Node>,
 }
 
@@ -135,13 +137,14 @@ impl Site {
     }
 
     pub(crate) async fn try_start(&mut self, n: u8) -> Result<Consensus, OpenError> {
-        let dir = self.dirs.entry(n).or_insert_with(|| TempDir::new().unwrap());
-        let config = ConsensusConfig {
-            dir: dir.path().to_owned(),
-            node: node(n),
-            site_epoch_tag: TAG,
-            timing: timing(),
-        };
+        let (_, dir) = self.dirs.entry(n).or_insert_with(|| {
+            let temp = TempDir::new().unwrap();
+            let dir = temp.path().join("raft");
+            (temp, dir)
+        });
+        std::fs::create_dir_all(&*dir).unwrap();
+        let config =
+            ConsensusConfig { dir: dir.clone(), node: node(n), site_epoch_tag: TAG, timing: timing() };
         let ledger = Ledger::default();
         let transport = Arc::new(Wire { hub: self.hub.clone(), me: node(n) });
         let consensus = Consensus::open(config, Box::new(ledger.clone()), transport).await?;
@@ -167,8 +170,8 @@ impl Site {
         }
     }
 
-    pub(crate) fn dir(&self, n: u8) -> &std::path::Path {
-        self.dirs[&n].path()
+    pub(crate) fn dir(&self, n: u8) -> &Path {
+        &self.dirs[&n].1
     }
 
     /// Cuts or heals both directions between two nodes.

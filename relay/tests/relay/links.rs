@@ -90,6 +90,7 @@ async fn t34_a_revoked_node_loses_its_link_for_good() {
     })
     .await;
     let gateway = FakeAgent::start(&site, 101, &world.url).up().await;
+    site.unseat(102);
     site.must(site.revoke(102));
     gateway.link.changed();
     let why = other.down().await;

@@ -148,6 +148,12 @@ impl FakeSite {
         Action::NodeRevoke { node: self.node(number), then: RevokeMode::Isolate }
     }
 
+    /// The group lets a voter go: of two, none can be revoked.
+    pub(crate) fn unseat(&self, number: u8) {
+        let seat = self.lock().node(&self.node(number)).and_then(|node| node.seat).unwrap();
+        assert_eq!(self.commit(Command::Unseat(seat)), Applied::Done);
+    }
+
     pub(crate) fn must(&self, action: Action) {
         let envelope = self.sign("olga", action, OLGA);
         let (_, outcome, _) = self.judge(envelope).unwrap();

@@ -76,6 +76,35 @@ fn quorum_lost(site: &mut Site) -> Result<()> {
 }
 
 #[test]
+fn a_voter_whose_log_is_gone_never_votes_under_its_old_number() {
+    let mut fixture = authorized(38).expect("a site starts");
+    let result = log_lost(&mut fixture.site);
+    told(&fixture, result);
+}
+
+fn log_lost(site: &mut Site) -> Result<()> {
+    grown(site)?;
+    let before = site.view()?.voters;
+    let lost = before.iter().find(|v| !v.leader).context("a follower")?.clone();
+    let agent = site.agent(&lost.host)?;
+    agent.kill();
+    std::fs::remove_dir_all(agent.state.join("raft"))?;
+    site.start_one(&lost.host)?;
+    eventually(SOON, "another voter has its place, or itself under another number", || {
+        let voters = site.view()?.voters;
+        ensure!(voters.iter().all(|v| v.raft_id != lost.raft_id), "{} still votes: {voters:?}", lost.raft_id);
+        ensure!(voters.len() == 3 && voters.iter().all(|v| v.connected), "{voters:?}");
+        Ok(())
+    })?;
+    let said = site.agent(&lost.host)?.tail(200);
+    ensure!(said.contains("votes again under a new seat"), "its log does not say why: {said}");
+    // The others carry the site, whatever the one that forgot would say.
+    let third = before.iter().find(|v| !v.leader && v.host != lost.host).context("another follower")?;
+    site.agent(&third.host)?.kill();
+    eventually(SOON, "orders are taken", || site.qb.ok(&["cluster", "create", "clus100", "-y"]).map(drop))
+}
+
+#[test]
 fn a_worker_killed_again_and_again_still_joins() {
     let mut fixture = authorized(33).expect("a site starts");
     let result = killed_at_every_moment(&mut fixture.site);

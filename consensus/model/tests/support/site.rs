@@ -412,6 +412,7 @@ pub(crate) fn report(seed: u8, sequence: u64) -> NodeReport {
         uplinks: Vec::new(),
         restarts: 0,
         upkeep: None,
+        lost_seat: None,
     }
 }
 
