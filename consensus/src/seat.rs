@@ -98,10 +98,10 @@ impl Marker {
     /// Makes an empty log on a new storage, then the marker. A seat that was taken before is refused: whoever
     /// voted under its id may have forgotten it.
     pub(crate) fn create(dir: &Path, seat: u64, tag: [u8; 32]) -> Result<Self, SeatError> {
-        if taken(dir)?.is_some_and(|highest| highest >= seat) {
+        if taken(dir, &tag)?.is_some_and(|highest| highest >= seat) {
             return Err(SeatError::Used(RaftId(seat)));
         }
-        note_taken(dir, seat)?;
+        note_taken(dir, seat, &tag)?;
         let mut store = [0; 16];
         getrandom::fill(&mut store)
             .map_err(|e| SeatError::Io { what: "draw a storage id for", source: io::Error::other(e) })?;
@@ -115,15 +115,14 @@ impl Marker {
 
     /// Notes the seat as taken, where it was taken before that was noted.
     pub(crate) fn note(&self, dir: &Path) -> Result<(), SeatError> {
-        if taken(dir)?.is_some_and(|highest| highest >= self.seat) {
+        if taken(dir, &self.tag)?.is_some_and(|highest| highest >= self.seat) {
             return Ok(());
         }
-        note_taken(dir, self.seat)
+        note_taken(dir, self.seat, &self.tag)
     }
 
     fn log_dir(&self, dir: &Path) -> PathBuf {
-        let hex: String = self.store.iter().map(|b| format!("{b:02x}")).collect();
-        dir.join(format!("log-{hex}"))
+        dir.join(format!("log-{}", hex(&self.store)))
     }
 }
 
@@ -134,21 +133,30 @@ fn beside(dir: &Path) -> (PathBuf, String) {
     (parent.unwrap_or(Path::new(".")).to_owned(), format!("{name}.{TAKEN}"))
 }
 
-/// The highest seat that this node ever took.
-fn taken(dir: &Path) -> Result<Option<u64>, SeatError> {
+/// The highest seat that this machine ever took of the site with this tag.
+fn taken(dir: &Path, tag: &[u8; 32]) -> Result<Option<u64>, SeatError> {
     let (parent, name) = beside(dir);
     let text = match fs::read_to_string(parent.join(&name)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(SeatError::io("read what was noted of"))?,
     };
+    let (seat, of) = text.trim().split_once(' ').unwrap_or_default();
+    if of.len() == hex(tag).len() && of != hex(tag) {
+        // Numbers of another site say nothing here.
+        return Ok(None);
+    }
     // Installed whole or not at all: what is in it otherwise is nobody's number, and every seat is refused.
-    Ok(Some(text.trim().parse().unwrap_or(u64::MAX)))
+    Ok(Some(seat.parse().unwrap_or(u64::MAX)))
 }
 
-fn note_taken(dir: &Path, seat: u64) -> Result<(), SeatError> {
+fn note_taken(dir: &Path, seat: u64, tag: &[u8; 32]) -> Result<(), SeatError> {
     let (parent, name) = beside(dir);
-    let written = install_file(&parent, &name, |mut file| writeln!(file, "{seat}"));
+    let written = install_file(&parent, &name, |mut file| writeln!(file, "{seat} {}", hex(tag)));
     written.map(drop).map_err(SeatError::io("note"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Gives up the seat in `dir`: its marker is moved aside and its log kept for inspection. The node
